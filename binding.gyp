@@ -1,0 +1,56 @@
+# The shipped binary, built by node-gyp. native/CMakeLists.txt compiles the same sources with the same warnings.
+{
+  'targets': [
+    {
+      'target_name': 'vhost_net',
+      'conditions': [
+        # Nothing to compile elsewhere, but `npm run build` must succeed for those who work on the pure parts.
+        ['OS!="linux"', { 'type': 'none' }, {
+          'dependencies': ["<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except"],
+          'defines': ['NAPI_VERSION=9'],
+          'sources': [
+            'native/addon.cc',
+            'native/sys/driver_ring.cc',
+            'native/sys/ethtool.cc',
+            'native/sys/eventfd.cc',
+            'native/sys/file.cc',
+            'native/sys/memory.cc',
+            'native/sys/netlink.cc',
+            'native/sys/poll_thread.cc',
+            'native/sys/tun.cc',
+            'native/sys/vhost.cc',
+            'native/wrap/convert.cc',
+            'native/wrap/files.cc',
+            'native/wrap/handle.cc',
+            'native/wrap/memory.cc',
+            'native/wrap/poller.cc',
+            'native/wrap/ring.cc',
+            'native/wrap/tun.cc',
+            'native/wrap/vhost.cc',
+          ],
+          # Not an include directory, which <sys/ioctl.h> would find native/sys/ioctl.h in. Relative to build/.
+          'cflags': [
+            '-iquote../native', '-fvisibility=hidden', '-ffunction-sections', '-fdata-sections', '-fstack-protector-strong',
+            '-Wall', '-Wextra', '-Wshadow',
+          ],
+          # -isystem: the warnings are for our own code.
+          'cflags_cc': [
+            '-isystem../<!(node -p "require(\'node-addon-api\').include_dir")', '-std=c++20', '-fno-rtti',
+          ],
+          # libstdc++ of the build machine is newer than that of the machines the binary is made for, and its symbols
+          # must not meet those of the copy inside node. Dropping its unused parts drops their need of a newer glibc.
+          # libgcc_s stays shared: node brings it, and a static one asks for glibc 2.35 (_dl_find_object).
+          'ldflags': [
+            '-static-libstdc++', '-Wl,--exclude-libs,ALL', '-Wl,-Bsymbolic', '-Wl,--gc-sections', '-Wl,-z,relro,-z,now',
+          ],
+          'configurations': {
+            'Release': {
+              # Undefined first, because some distributions' compilers define another level. It needs optimization.
+              'cflags': ['-U_FORTIFY_SOURCE', '-D_FORTIFY_SOURCE=2'],
+            },
+          },
+        }],
+      ],
+    },
+  ],
+}

@@ -1,0 +1,95 @@
+#include "wrap/convert.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace vhostnet::wrap {
+
+namespace {
+
+template <typename T>
+std::span<T> to_span(const Napi::Value& value, napi_typedarray_type type, const char* name, const char* type_name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
+    throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a " + type_name);
+  auto array = value.As<Napi::TypedArrayOf<T>>();
+  return {array.Data(), array.ElementLength()};
+}
+
+double to_integer(const Napi::Value& value, const char* name, double least, double most) {
+  if (!value.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a number");
+  double number = value.As<Napi::Number>().DoubleValue();
+  if (!(number >= least && number <= most) || number != std::trunc(number))
+    throw Napi::RangeError::New(value.Env(), std::string(name) + " is not an integer in its range");
+  return number;
+}
+
+}  // namespace
+
+void throw_error(Napi::Env env, const Error& error) {
+  std::string message = std::strerror(error.number);
+  if (!error.detail.empty()) message += ": " + error.detail;
+  Napi::Error exception = Napi::Error::New(env, message);
+  exception.Set("errno", Napi::Number::New(env, error.number));
+  exception.Set("syscall", Napi::String::New(env, error.operation));
+  throw exception;
+}
+
+uint64_t to_size(const Napi::Value& value, const char* name) {
+  return static_cast<uint64_t>(to_integer(value, name, 0, 9007199254740991.0));
+}
+
+uint32_t to_uint32(const Napi::Value& value, const char* name) {
+  return static_cast<uint32_t>(to_integer(value, name, 0, UINT32_MAX));
+}
+
+int32_t to_int32(const Napi::Value& value, const char* name) {
+  return static_cast<int32_t>(to_integer(value, name, INT32_MIN, INT32_MAX));
+}
+
+uint64_t to_uint64(const Napi::Value& value, const char* name) {
+  if (!value.IsBigInt()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a bigint");
+  bool lossless = false;
+  uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless) throw Napi::RangeError::New(value.Env(), std::string(name) + " is not within 64 bits");
+  return number;
+}
+
+bool to_bool(const Napi::Value& value, const char* name) {
+  if (!value.IsBoolean()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a boolean");
+  return value.As<Napi::Boolean>().Value();
+}
+
+std::string to_string(const Napi::Value& value, const char* name) {
+  if (!value.IsString()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a string");
+  std::string text = value.As<Napi::String>().Utf8Value();
+  if (text.find('\0') != std::string::npos)
+    throw Napi::TypeError::New(value.Env(), std::string(name) + " has a NUL in it");
+  return text;
+}
+
+Napi::Object to_object(const Napi::Value& value, const char* name) {
+  if (!value.IsObject()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not an object");
+  return value.As<Napi::Object>();
+}
+
+std::span<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
+  return to_span<uint8_t>(value, napi_uint8_array, name, "Uint8Array");
+}
+
+std::span<uint16_t> to_uint16s(const Napi::Value& value, const char* name) {
+  return to_span<uint16_t>(value, napi_uint16_array, name, "Uint16Array");
+}
+
+std::span<uint32_t> to_uint32s(const Napi::Value& value, const char* name) {
+  return to_span<uint32_t>(value, napi_uint32_array, name, "Uint32Array");
+}
+
+Napi::Value from_bool(Napi::Env env, bool value) { return Napi::Boolean::New(env, value); }
+Napi::Value from_number(Napi::Env env, double value) { return Napi::Number::New(env, value); }
+Napi::Value from_uint64(Napi::Env env, uint64_t value) { return Napi::BigInt::New(env, value); }
+
+void export_functions(Napi::Env env, Napi::Object exports, std::span<const Export> functions) {
+  for (const Export& entry : functions) exports.Set(entry.name, Napi::Function::New(env, entry.function, entry.name));
+}
+
+}  // namespace vhostnet::wrap

@@ -1,0 +1,37 @@
+#include "wrap/handle.h"
+
+namespace vhostnet::wrap {
+
+namespace {
+
+void close_at_exit(void* handle) { static_cast<Handle*>(handle)->close(); }
+
+}  // namespace
+
+void throw_closed(Napi::Env env, const char* name) {
+  Napi::Error error = Napi::Error::New(env, std::string("the ") + name + " is closed");
+  error.Set("code", Napi::String::New(env, "ERR_CLOSED"));
+  throw error;
+}
+
+Handle::Handle(Napi::Env env) : env_(env) { napi_add_env_cleanup_hook(env_, close_at_exit, this); }
+
+void Handle::close() {
+  if (closed_) return;
+  closed_ = true;
+  napi_remove_env_cleanup_hook(env_, close_at_exit, this);
+  release();
+}
+
+// The fd goes first: only then has the vhost worker let go of the memory.
+void FdHandle::release() {
+  fd.reset();
+  held.clear();
+}
+
+void MappingHandle::release() {
+  views.clear();
+  mapping.reset();
+}
+
+}  // namespace vhostnet::wrap

@@ -1,0 +1,97 @@
+// Native resources as opaque JavaScript values, released by close, by collection or by the end of the environment.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sys/memory.h"
+#include "sys/unique_fd.h"
+
+namespace vhostnet::wrap {
+
+// A resource registers a cleanup hook of its own when it is made. Node runs those newest first, so at the end of an
+// environment (a worker's too) things close in the reverse order of their making, and nothing is static.
+class Handle {
+ public:
+  explicit Handle(Napi::Env env);
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  virtual ~Handle() = default;
+
+  // Idempotent.
+  void close();
+  bool closed() const { return closed_; }
+
+ protected:
+  virtual void release() = 0;
+
+ private:
+  napi_env env_;
+  bool closed_ = false;
+};
+
+class FdHandle final : public Handle {
+ public:
+  static constexpr napi_type_tag kTag = {0x8f2d1c0e6a5b4731, 0x9e0f3b7a1c2d4e51};
+  static constexpr const char* kName = "fd";
+  FdHandle(Napi::Env env, UniqueFd opened) : Handle(env), fd(std::move(opened)) {}
+
+  UniqueFd fd;
+  // What a vhost worker can reach through this fd's memory table stays mapped for as long as the fd is open.
+  std::vector<std::shared_ptr<Mapping>> held;
+
+ private:
+  void release() override;
+};
+
+class MappingHandle final : public Handle {
+ public:
+  static constexpr napi_type_tag kTag = {0x3a7be21f90cd4868, 0xb1d6f0e3254a8c97};
+  static constexpr const char* kName = "mapping";
+  MappingHandle(Napi::Env env, std::shared_ptr<Mapping> mapped) : Handle(env), mapping(std::move(mapped)) {}
+
+  std::shared_ptr<Mapping> mapping;
+  std::vector<Napi::Reference<Napi::ArrayBuffer>> views;  // weak
+
+ private:
+  void release() override;
+};
+
+// The handle behind a value: a TypeError where it is another thing, an Error with code ERR_CLOSED once it is closed.
+template <typename T>
+T& to_handle(const Napi::Value& value) {
+  if (!value.IsExternal() || !value.As<Napi::External<T>>().CheckTypeTag(&T::kTag))
+    throw Napi::TypeError::New(value.Env(), std::string("the argument is not a ") + T::kName + " of this addon");
+  return *value.As<Napi::External<T>>().Data();
+}
+
+[[noreturn]] void throw_closed(Napi::Env env, const char* name);
+
+template <typename T>
+T& to_open_handle(const Napi::Value& value) {
+  T& handle = to_handle<T>(value);
+  if (handle.closed()) throw_closed(value.Env(), T::kName);
+  return handle;
+}
+
+template <typename T>
+Napi::Value from_handle(Napi::Env env, std::unique_ptr<T> handle) {
+  auto external = Napi::External<T>::New(env, handle.get(), [](Napi::Env, T* collected) {
+    collected->close();
+    delete collected;
+  });
+  handle.release();
+  external.TypeTag(&T::kTag);
+  return external;
+}
+
+inline Napi::Value from_fd(Napi::Env env, UniqueFd fd) {
+  return from_handle(env, std::make_unique<FdHandle>(env, std::move(fd)));
+}
+
+inline int to_fd(const Napi::Value& value) { return to_open_handle<FdHandle>(value).fd.get(); }
+
+}  // namespace vhostnet::wrap

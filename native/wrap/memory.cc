@@ -1,0 +1,115 @@
+// Mappings and their ArrayBuffer windows for JavaScript.
+#include "sys/memory.h"
+
+#include <cstring>
+
+#include "wrap/convert.h"
+#include "wrap/exports.h"
+#include "wrap/handle.h"
+
+namespace vhostnet::wrap {
+
+namespace {
+
+using Napi::CallbackInfo;
+using Napi::Value;
+
+constexpr uint64_t kLargestView = 1ull << 30;
+
+Value from_range(Napi::Env env, Result<MappedRange> mapped) {
+  MappedRange range = value_or_throw(env, std::move(mapped));
+  auto mapping = std::make_shared<Mapping>(range.address, range.size);
+  return from_handle(env, std::make_unique<MappingHandle>(env, std::move(mapping)));
+}
+
+void check_range(Napi::Env env, const Mapping& mapping, uint64_t offset, uint64_t length) {
+  if (!mapping.contains(offset, length))
+    throw Napi::RangeError::New(env, "the range at " + std::to_string(offset) + ", length " + std::to_string(length) +
+                                         ", is outside the mapping");
+}
+
+Value create_memfd(const CallbackInfo& info) {
+  std::string name = to_string(info[0], "name");
+  return from_fd(info.Env(), value_or_throw(info.Env(), memfd_create(name.c_str())));
+}
+
+Value set_length(const CallbackInfo& info) {
+  value_or_throw(info.Env(), truncate(to_fd(info[0]), to_size(info[1], "size")));
+  return info.Env().Undefined();
+}
+
+Value map_anonymous(const CallbackInfo& info) { return from_range(info.Env(), map(-1, to_size(info[0], "size"))); }
+
+Value map_shared(const CallbackInfo& info) {
+  return from_range(info.Env(), map(to_fd(info[0]), to_size(info[1], "size")));
+}
+
+Value mapping_address(const CallbackInfo& info) {
+  const Mapping& mapping = *to_open_handle<MappingHandle>(info[0]).mapping;
+  return from_uint64(info.Env(), reinterpret_cast<uint64_t>(mapping.address()));
+}
+
+Value mapping_view(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  MappingHandle& handle = to_open_handle<MappingHandle>(info[0]);
+  uint64_t offset = to_size(info[1], "offset");
+  uint64_t length = to_size(info[2], "length");
+  check_range(env, *handle.mapping, offset, length);
+  if (length > kLargestView) throw Napi::RangeError::New(env, "a view is at most 1 GiB");
+
+  // The buffer itself keeps the memory mapped, so that a view nobody could detach any more is never left dangling.
+  auto* keeper = new std::shared_ptr<Mapping>(handle.mapping);
+  napi_value buffer;
+  napi_status status = napi_create_external_arraybuffer(
+      env, handle.mapping->address() + offset, length,
+      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Mapping>*>(hint); }, keeper, &buffer);
+  if (status != napi_ok) {
+    delete keeper;
+    Napi::Error error = Napi::Error::New(env, "this runtime forbids external ArrayBuffers");
+    error.Set("code", Napi::String::New(env, "ERR_PLATFORM"));
+    throw error;
+  }
+  std::erase_if(handle.views, [](auto& view) { return view.Value().IsEmpty(); });
+  handle.views.push_back(Napi::Weak(Napi::ArrayBuffer(env, buffer)));
+  return Value(env, buffer);
+}
+
+Value read_mapping(const CallbackInfo& info) {
+  const Mapping& mapping = *to_open_handle<MappingHandle>(info[0]).mapping;
+  uint64_t offset = to_size(info[1], "offset");
+  auto target = to_bytes(info[2], "target");
+  check_range(info.Env(), mapping, offset, target.size());
+  if (!target.empty()) std::memcpy(target.data(), mapping.address() + offset, target.size());
+  return info.Env().Undefined();
+}
+
+Value write_mapping(const CallbackInfo& info) {
+  const Mapping& mapping = *to_open_handle<MappingHandle>(info[0]).mapping;
+  uint64_t offset = to_size(info[1], "offset");
+  auto source = to_bytes(info[2], "source");
+  check_range(info.Env(), mapping, offset, source.size());
+  if (!source.empty()) std::memcpy(mapping.address() + offset, source.data(), source.size());
+  return info.Env().Undefined();
+}
+
+Value close_mapping(const CallbackInfo& info) {
+  MappingHandle& handle = to_handle<MappingHandle>(info[0]);
+  for (auto& view : handle.views) {
+    Napi::ArrayBuffer buffer = view.Value();
+    if (!buffer.IsEmpty() && !buffer.IsDetached()) buffer.Detach();
+  }
+  handle.close();
+  return info.Env().Undefined();
+}
+
+constexpr Export kExports[] = {
+    {"memfdCreate", create_memfd}, {"ftruncate", set_length},           {"mmapAnonymous", map_anonymous},
+    {"mmapShared", map_shared},    {"mappingAddress", mapping_address}, {"mappingView", mapping_view},
+    {"mappingRead", read_mapping}, {"mappingWrite", write_mapping},     {"closeMapping", close_mapping},
+};
+
+}  // namespace
+
+void export_memory(Napi::Env env, Napi::Object exports) { export_functions(env, exports, kExports); }
+
+}  // namespace vhostnet::wrap
