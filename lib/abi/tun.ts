@@ -1,0 +1,40 @@
+// tun/tap: interface flags, offloads and limits (linux/if_tun.h, linux/if.h, drivers/net/tun.c).
+
+export const TUN_DEVICE = '/dev/net/tun'
+
+/** Flags of TUNSETIFF. */
+export const IFF = {
+  IFF_TUN: 0x0001,
+  IFF_TAP: 0x0002,
+  IFF_NAPI: 0x0010,
+  IFF_NAPI_FRAGS: 0x0020,
+  IFF_NO_CARRIER: 0x0040,
+  IFF_BACKPRESSURE: 0x0080,
+  IFF_MULTI_QUEUE: 0x0100,
+  IFF_ATTACH_QUEUE: 0x0200,
+  IFF_DETACH_QUEUE: 0x0400,
+  IFF_PERSIST: 0x0800,
+  IFF_NO_PI: 0x1000,
+  IFF_VNET_HDR: 0x4000,
+  IFF_TUN_EXCL: 0x8000,
+} as const
+
+/** What the reader of a tap accepts: the argument of TUNSETOFFLOAD. */
+export const TUN_F = {
+  TUN_F_CSUM: 0x01,
+  TUN_F_TSO4: 0x02,
+  TUN_F_TSO6: 0x04,
+  TUN_F_TSO_ECN: 0x08,
+  TUN_F_UFO: 0x10,
+  TUN_F_USO4: 0x20,
+  TUN_F_USO6: 0x40,
+} as const
+
+/** Longest interface name in bytes: IFNAMSIZ less its NUL. */
+export const IFNAME_MAX = 15
+
+/** Queues of one tap (MAX_TAP_QUEUES). */
+export const TAP_MAX_QUEUES = 256
+
+/** The send buffer that lets vhost batch frames (INT_MAX; drivers/vhost/net.c: sock_can_batch). */
+export const TUN_SNDBUF_UNLIMITED = 0x7fffffff

@@ -1,0 +1,189 @@
+// What the native addon exports: one function per system call or ioctl, on opaque handles it owns.
+//
+// Every function may throw an Error with `errno` (a positive errno number) and `syscall` (the UAPI's spelling);
+// `lib/binding/system-call.ts` turns it into a SystemCallError. A handle is released when it is closed, when it is
+// collected, and when its thread's environment ends, whichever is first.
+
+declare const kind: unique symbol
+
+/** An open file descriptor. */
+export interface NativeFd {
+  readonly [kind]: 'fd'
+}
+
+/** A range of memory shared with the kernel. */
+export interface NativeMapping {
+  readonly [kind]: 'mapping'
+}
+
+/** An epoll thread that reports readiness to the thread that made it. */
+export interface NativePoller {
+  readonly [kind]: 'poller'
+}
+
+/** The driver's end of one split virtqueue. */
+export interface NativeRing {
+  readonly [kind]: 'ring'
+}
+
+/** One entry of VHOST_SET_MEM_TABLE. */
+export interface MemTableRegion {
+  guest_phys_addr: number
+  memory_size: number
+  mapping: NativeMapping
+  /** Where in the mapping the region begins, in bytes. */
+  offset: number
+}
+
+/** The addresses of VHOST_SET_VRING_ADDR, host virtual. */
+export interface VringAddresses {
+  flags: number
+  desc_user_addr: bigint
+  used_user_addr: bigint
+  avail_user_addr: bigint
+  log_guest_addr: bigint
+}
+
+export interface TunInterface {
+  name: string
+  flags: number
+}
+
+/** Where a ring and its buffers lie; offsets are bytes into `mapping`. */
+export interface RingConfig {
+  mapping: NativeMapping
+  /** Guest-physical address of the mapping's first byte. */
+  guestAddress: number
+  /** Entries: a power of two, 2..32768. */
+  num: number
+  desc: number
+  avail: number
+  used: number
+  /** num × maxSegments descriptors of 16 bytes; used only with `indirect`. */
+  indirectTables: number
+  pool: number
+  bufferSize: number
+  bufferCount: number
+  maxSegments: number
+  /** Bytes of virtio-net header in front of each frame. */
+  vnetHdrLen: number
+  deviceWrites: boolean
+  eventIdx: boolean
+  indirect: boolean
+  mrgRxbuf: boolean
+  kick: NativeFd
+}
+
+/** Totals since the ring was made; exact integers below 2⁵³. */
+export interface RingCounters {
+  /** Descriptor chains made available to the device. */
+  available: number
+  /** Descriptor chains the device has returned. */
+  used: number
+  /** Frames that went through: sent and returned, or received. */
+  frames: number
+  /** Bytes of those frames, without virtio header. */
+  bytes: number
+  kicks: number
+  kicksSuppressed: number
+  /** avail.idx and used.idx as they stand in memory now. */
+  availIdx: number
+  usedIdx: number
+  freeBuffers: number
+}
+
+export interface Binding {
+  openDevice(path: string): NativeFd
+  adoptFd(fd: number): NativeFd
+  /** The number of an open fd; throws once closed. */
+  fdNumber(fd: NativeFd): number
+  fdClosed(fd: NativeFd): boolean
+  closeFd(fd: NativeFd): void
+  /** Gives the fd's number away: the caller closes it from now on. */
+  detachFd(fd: NativeFd): number
+
+  eventfdCreate(): NativeFd
+  eventfdWrite(fd: NativeFd, value: bigint): void
+  eventfdRead(fd: NativeFd): bigint
+
+  memfdCreate(name: string): NativeFd
+  ftruncate(fd: NativeFd, size: number): void
+  mmapAnonymous(size: number): NativeMapping
+  mmapShared(fd: NativeFd, size: number): NativeMapping
+  mappingAddress(mapping: NativeMapping): bigint
+  /** A window without copy; detached when the mapping is closed. At most 2³⁰ bytes. */
+  mappingView(mapping: NativeMapping, offset: number, length: number): ArrayBuffer
+  mappingRead(mapping: NativeMapping, offset: number, target: Uint8Array): void
+  mappingWrite(mapping: NativeMapping, offset: number, source: Uint8Array): void
+  /** Detaches every view; the memory is unmapped once no vhost fd's table holds it. */
+  closeMapping(mapping: NativeMapping): void
+
+  vhostGetFeatures(fd: NativeFd): bigint
+  vhostSetFeatures(fd: NativeFd, features: bigint): void
+  vhostGetBackendFeatures(fd: NativeFd): bigint
+  vhostSetOwner(fd: NativeFd): void
+  vhostResetOwner(fd: NativeFd): void
+  /** Also keeps every mapping of the table mapped until the fd is closed or has another table. */
+  vhostSetMemTable(fd: NativeFd, regions: readonly MemTableRegion[]): void
+  vhostSetVringNum(fd: NativeFd, index: number, num: number): void
+  vhostSetVringAddr(fd: NativeFd, index: number, addresses: VringAddresses): void
+  vhostSetVringBase(fd: NativeFd, index: number, base: number): void
+  vhostGetVringBase(fd: NativeFd, index: number): number
+  vhostSetVringKick(fd: NativeFd, index: number, event: NativeFd | null): void
+  vhostSetVringCall(fd: NativeFd, index: number, event: NativeFd | null): void
+  vhostSetVringErr(fd: NativeFd, index: number, event: NativeFd | null): void
+  vhostNetSetBackend(fd: NativeFd, index: number, tap: NativeFd | null): void
+
+  tunGetFeatures(fd: NativeFd): number
+  tunSetIff(fd: NativeFd, name: string, flags: number): TunInterface
+  tunGetIff(fd: NativeFd): TunInterface
+  tunSetQueue(fd: NativeFd, flags: number): void
+  tunSetOffload(fd: NativeFd, offload: number): void
+  tunSetVnetHdrSz(fd: NativeFd, size: number): void
+  tunGetVnetHdrSz(fd: NativeFd): number
+  tunSetVnetLe(fd: NativeFd, littleEndian: boolean): void
+  tunSetSndbuf(fd: NativeFd, bytes: number): void
+  tunGetSndbuf(fd: NativeFd): number
+  tunSetPersist(fd: NativeFd, persist: boolean): void
+  tunSetCarrier(fd: NativeFd, carrier: boolean): void
+
+  /** `ethtool -k`: feature name → active. */
+  ethtoolFeatures(ifname: string): Record<string, boolean>
+
+  netlinkSocket(protocol: number, groups: number): NativeFd
+  netlinkSend(fd: NativeFd, message: Uint8Array): void
+  /** Fills the buffer with the next datagram and returns its length, 0 where none is queued. */
+  netlinkReceive(fd: NativeFd, buffer: Uint8Array): number
+
+  /** `ready` is called on this thread with the ids whose fds became readable; each then waits for `pollerRearm`. */
+  pollerCreate(ready: (ids: number[]) => void): NativePoller
+  pollerAdd(poller: NativePoller, id: number, fd: NativeFd): void
+  pollerRearm(poller: NativePoller, id: number): void
+  pollerRemove(poller: NativePoller, id: number): void
+  /** Whether the poller keeps the event loop alive; it does not when made. */
+  pollerRef(poller: NativePoller, keepAlive: boolean): void
+  closePoller(poller: NativePoller): void
+
+  ringCreate(config: RingConfig): NativeRing
+  /** Takes up to offsets.length free buffers and writes their pool offsets; the number taken. */
+  ringAllocate(ring: NativeRing, offsets: Uint32Array): number
+  /** Gives buffers back that were allocated or received and not sent. */
+  ringRelease(ring: NativeRing, offsets: Uint32Array, count: number): void
+  /**
+   * Makes the first `packets` packets available, packet p being the next segments[p] pairs of offset and length, and
+   * kicks if the device wants it. The number of packets accepted: fewer than asked for when the ring is full.
+   */
+  ringSend(ring: NativeRing, segments: Uint16Array, offsets: Uint32Array, lengths: Uint32Array, packets: number): number
+  /** Takes back what the device has sent; the number of packets. */
+  ringReclaim(ring: NativeRing): number
+  /** Makes free buffers available to be written to, and kicks if the device wants it; the number of buffers. */
+  ringPost(ring: NativeRing): number
+  /** Received packets, in the same layout as ringSend; the number of packets. The buffers are the caller's to release. */
+  ringReceive(ring: NativeRing, segments: Uint16Array, offsets: Uint32Array, lengths: Uint32Array): number
+  /** Asks for a call once more than `delay` chains are used; true where they are already. */
+  ringArm(ring: NativeRing, delay: number): boolean
+  /** Asks for no call. */
+  ringDisarm(ring: NativeRing): void
+  ringCounters(ring: NativeRing): RingCounters
+  closeRing(ring: NativeRing): void
+}

@@ -1,0 +1,55 @@
+// Turns what the addon throws into a SystemCallError that says what was done to what, and what to do about it.
+
+import { constants } from 'node:os'
+import { type ErrorContext, SystemCallError } from '../errors.ts'
+
+// os.constants lacks EBADFD, which tun answers (asm-generic/errno.h), and has two names for some numbers.
+const names = new Map<number, string>([[77, 'EBADFD']])
+for (const [name, number] of Object.entries(constants.errno)) {
+  if (!names.has(number) || name === 'EOPNOTSUPP') names.set(number, name)
+}
+names.set(constants.errno.EAGAIN, 'EAGAIN')
+
+/** The UAPI's name of a positive errno: 16 → `'EBUSY'`. */
+export function errnoName(number: number): string {
+  return names.get(number) ?? `errno ${number}`
+}
+
+/** What the user should do, by errno name, or by system call and errno name (`'TUNSETIFF EBUSY'`). */
+export type Hints = Readonly<Record<string, string>>
+
+export interface CallSubject {
+  /** What the call was made on, for the message: `'tap vnet0'`. */
+  subject: string
+  context?: ErrorContext
+  hints?: Hints
+}
+
+interface NativeError extends Error {
+  errno: number
+  syscall: string
+}
+
+function isNativeError(error: unknown): error is NativeError {
+  return error instanceof Error && 'errno' in error && 'syscall' in error
+}
+
+/**
+ * Runs one call into the addon.
+ * @throws {SystemCallError} where the kernel refused it.
+ */
+export function systemCall<T>(call: () => T, { subject, context, hints = {} }: CallSubject): T {
+  try {
+    return call()
+  } catch (error) {
+    if (!isNativeError(error)) throw error
+    const code = errnoName(error.errno)
+    const hint = hints[`${error.syscall} ${code}`] ?? hints[code]
+    const message = `${error.syscall} on ${subject}: ${code}, ${error.message}`
+    throw new SystemCallError(code, -error.errno, error.syscall, message, {
+      ...(hint !== undefined && { hint }),
+      ...(context !== undefined && { context }),
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,109 @@
+// Every error this package throws: classes, codes, and what each code means.
+
+const brand = Symbol.for('vhost-net.error')
+
+/** What every code means; `docs/errors.md` and the tests are held to this table. */
+export const ERROR_CODES = {
+  ERR_OPTION_TYPE: 'an option has the wrong type',
+  ERR_OPTION_UNKNOWN: 'an option does not exist',
+  ERR_OPTION_RANGE: 'an option is out of its range',
+  ERR_OPTION_CONFLICT: 'two options, or an option and an existing object, exclude each other',
+  ERR_FEATURE_MISSING: 'a feature is needed that the kernel does not offer',
+  ERR_GPA_RANGE: 'a guest-physical range lies outside guest memory, or not within one region of it',
+  ERR_GPA_ALIGN: 'a guest-physical address is not aligned as its use demands',
+  ERR_GPA_OVERLAP: 'two guest-physical ranges overlap',
+  ERR_QUEUE_SIZE: 'a ring size is not a power of two between 1 and 32768',
+  ERR_QUEUE_BROKEN: 'the other side of a ring broke its rules, or a buffer was used by who does not own it',
+  ERR_CLOSED: 'the object was closed',
+  ERR_NOT_ACTIVE: 'the operation needs a running queue pair',
+  ERR_ALREADY_ACTIVE: 'the queue pair is running already',
+  ERR_NOT_DRAINED: 'the device did not return every buffer in time',
+  ERR_PLATFORM: 'this operating system or runtime cannot do it',
+  ERR_NO_BINDING: 'the native addon could not be loaded',
+} as const
+
+export type ErrorCode = keyof typeof ERROR_CODES
+
+/** Facts about a failure: which object, which value. JSON-safe. */
+export type ErrorContext = Readonly<Record<string, string | number | boolean | null>>
+
+export interface ErrorDetails {
+  /** What the user should do. */
+  hint?: string
+  context?: ErrorContext
+  cause?: unknown
+}
+
+/** The base of all errors of this package. `VhostNetError.is(e)` also recognises those of another copy of it. */
+export class VhostNetError extends Error {
+  /** An {@link ErrorCode}, or for a {@link SystemCallError} the errno's name. */
+  readonly code: string
+  readonly hint: string | undefined
+  readonly context: ErrorContext
+
+  constructor(code: string, message: string, { hint, context = {}, cause }: ErrorDetails = {}) {
+    super(hint === undefined ? message : `${message}\n  ${hint}`, cause === undefined ? undefined : { cause })
+    this.code = code
+    this.hint = hint
+    this.context = context
+  }
+
+  static is(value: unknown): value is VhostNetError {
+    return typeof value === 'object' && value !== null && brand in value
+  }
+}
+
+Object.defineProperty(VhostNetError.prototype, brand, { value: true })
+
+/** A system call or ioctl failed. `code` is `'EBUSY'` and the like, as in Node's own system errors. */
+export class SystemCallError extends VhostNetError {
+  /** The errno, negative, as Node reports it. */
+  readonly errno: number
+  /** `'VHOST_SET_OWNER'`, `'TUNSETIFF'`, `'open'`, … */
+  readonly syscall: string
+
+  constructor(code: string, errno: number, syscall: string, message: string, details?: ErrorDetails) {
+    super(code, message, details)
+    this.errno = errno
+    this.syscall = syscall
+  }
+}
+
+/** An option was refused before anything was opened: `ERR_OPTION_*`. */
+export class InvalidOptionError extends VhostNetError {
+  /** Path of the option: `'tap.ifname'`. */
+  readonly option: string
+
+  constructor(code: ErrorCode, option: string, problem: string, details?: ErrorDetails) {
+    super(code, `${option}: ${problem}`, details)
+    this.option = option
+  }
+}
+
+/** The kernel lacks a feature: `ERR_FEATURE_*`. */
+export class FeatureNegotiationError extends VhostNetError {}
+
+/** A guest-physical range was refused: `ERR_GPA_*`. */
+export class GuestMemoryError extends VhostNetError {}
+
+/** A virtqueue was refused or broke: `ERR_QUEUE_*`. */
+export class QueueError extends VhostNetError {}
+
+/** The object is in the wrong state for the call: `ERR_CLOSED`, `ERR_NOT_ACTIVE`, `ERR_ALREADY_ACTIVE`, … */
+export class StateError extends VhostNetError {}
+
+/** The platform or the installation cannot do it: `ERR_PLATFORM`, `ERR_NO_BINDING`. */
+export class UnsupportedError extends VhostNetError {}
+
+for (const type of [
+  VhostNetError,
+  SystemCallError,
+  InvalidOptionError,
+  FeatureNegotiationError,
+  GuestMemoryError,
+  QueueError,
+  StateError,
+  UnsupportedError,
+]) {
+  Object.defineProperty(type.prototype, 'name', { value: type.name, configurable: true, writable: true })
+}

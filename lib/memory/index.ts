@@ -1,0 +1,20 @@
+// The memory room's door.
+
+import { BufferMemory } from './buffer-memory.ts'
+import type { GuestMemory as GuestMemoryInterface } from './guest-memory.ts'
+import { type AllocateOptions, NativeMemory } from './native-memory.ts'
+
+export { BufferMemory } from './buffer-memory.ts'
+export { formatRange, type MemoryRegion, regionOf } from './guest-memory.ts'
+export { type AllocateOptions, type MappedRange, NativeMemory } from './native-memory.ts'
+
+/** Memory that a guest, or the in-process driver, shares with a device. */
+export type GuestMemory = GuestMemoryInterface
+
+/** Makers of {@link GuestMemory}. */
+export const GuestMemory = {
+  /** New memory that vhost can reach. @see {@link NativeMemory.allocate} */
+  allocate: (options: AllocateOptions): NativeMemory => NativeMemory.allocate(options),
+  /** Memory over a plain ArrayBuffer, for logic that needs no kernel. */
+  fromArrayBuffer: (buffer: ArrayBuffer): BufferMemory => new BufferMemory(buffer),
+}

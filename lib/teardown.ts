@@ -1,0 +1,44 @@
+// Undo steps, written beside what they undo and run in reverse order.
+
+/** A stack of undo steps. Run on failure or on close; every step runs even where another fails. */
+export class Teardown {
+  readonly #steps: (() => void)[] = []
+
+  /** Registers what undoes the thing just done. */
+  add(step: () => void): void {
+    this.#steps.push(step)
+  }
+
+  /** Registers the close of an object just made, and returns it. */
+  own<T extends { close(): void }>(object: T): T {
+    this.add(() => object.close())
+    return object
+  }
+
+  /**
+   * Runs all steps, newest first, and forgets them.
+   * @throws the step's error where one failed, an AggregateError where several did.
+   */
+  run(): void {
+    const errors: unknown[] = []
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        step()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length === 1) throw errors[0]
+    if (errors.length > 1) throw new AggregateError(errors, `${errors.length} steps of closing failed`)
+  }
+
+  /** Runs all steps because `error` happened, and returns what is to be thrown. */
+  unwind(error: unknown): unknown {
+    try {
+      this.run()
+      return error
+    } catch (further) {
+      return new AggregateError([error, further], `${String(error)} (and undoing what preceded it failed too)`)
+    }
+  }
+}
