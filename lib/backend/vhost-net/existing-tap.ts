@@ -1,0 +1,135 @@
+// A tap that somebody else made: whether it fits, and how it is put back as it was.
+
+import { readFileSync } from 'node:fs'
+import { IFF, TAP_MAX_QUEUES, TUN_F } from '../../abi/tun.ts'
+import { InvalidOptionError } from '../../errors.ts'
+import { ethtoolFeatures } from '../../host/ethtool.ts'
+import { type Link, RtNetlink } from '../../host/rtnetlink.ts'
+import { Tap } from '../../host/tap.ts'
+
+/** TUN_F_* by the name that ethtool gives what they allow (set_offload in drivers/net/tun.c). */
+const OFFLOAD_NAMES: readonly (readonly [name: string, offload: number])[] = [
+  ['tx-checksum-ip-generic', TUN_F.TUN_F_CSUM],
+  ['tx-tcp-segmentation', TUN_F.TUN_F_TSO4],
+  ['tx-tcp6-segmentation', TUN_F.TUN_F_TSO6],
+  ['tx-tcp-ecn-segmentation', TUN_F.TUN_F_TSO_ECN],
+  ['tx-udp-segmentation', TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6],
+]
+
+function findLink(ifname: string): Link | undefined {
+  const netlink = RtNetlink.open()
+  try {
+    return netlink.getLink({ ifname })
+  } finally {
+    netlink.close()
+  }
+}
+
+/** A tap that was there before us. */
+export class ExistingTap {
+  readonly ifname: string
+  /** Whether its queues must be opened as those of a multi-queue tap. */
+  readonly multiQueue: boolean
+  readonly #index: number
+  readonly #flags: number
+  readonly #offload: number
+  #attached: { vnetHdrSz: number; sndbuf: number } | undefined
+
+  private constructor(link: Link, flags: number, offload: number) {
+    this.ifname = link.ifname
+    this.#index = link.index
+    this.#flags = flags
+    this.#offload = offload
+    this.multiQueue = (flags & IFF.IFF_MULTI_QUEUE) !== 0
+  }
+
+  /**
+   * The tap of this name, or undefined where there is no such device; opens nothing.
+   * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where the device cannot serve that many queue pairs
+   */
+  static find(ifname: string, queuePairs: number): ExistingTap | undefined {
+    const link = findLink(ifname)
+    if (link === undefined) return undefined
+    const refuse = (problem: string, hint: string) => {
+      throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap.ifname', `'${ifname}' ${problem}`, {
+        hint,
+        context: { ifname, queuePairs },
+      })
+    }
+    const { tun } = link
+    if (tun === undefined) return refuse(`is a ${link.kind ?? 'network device'}, not a tap`, 'Choose another name.')
+    if (tun.type !== 'tap') {
+      return refuse('is a tun device, not a tap', `Recreate it: ip tuntap add dev ${ifname} mode tap`)
+    }
+    if (queuePairs > 1 && !tun.multi_queue) {
+      return refuse(
+        `has a single queue, ${queuePairs} queue pairs were asked for`,
+        `Recreate it: ip tuntap add dev ${ifname} mode tap multi_queue vnet_hdr; or ask for queuePairs: 1.`,
+      )
+    }
+    if (!tun.multi_queue && isAttached(link)) {
+      return refuse('is in use: another process is attached to its only queue', 'Stop that process first.')
+    }
+    const attached = tun.multi_queue ? (tun.numqueues ?? 0) + (tun.numdisabled ?? 0) : 0
+    if (attached + queuePairs > TAP_MAX_QUEUES) {
+      return refuse(`has ${attached} queues in use of at most ${TAP_MAX_QUEUES}`, 'Ask for fewer queue pairs.')
+    }
+    if (attached > 0 && (!tun.vnet_hdr || tun.pi)) {
+      return refuse(
+        `is in use ${tun.pi ? 'with packet information' : 'without vnet_hdr'}`,
+        'Stop what is attached to it: the flags of a tap change only while nothing is.',
+      )
+    }
+    return new ExistingTap(link, flagsOf(link), offloadOf(ifname))
+  }
+
+  /** Notes what its first queue of ours shows, before anything is changed. */
+  remember(queue: Tap): void {
+    this.#attached = { vnetHdrSz: queue.getVnetHdrSz(), sndbuf: queue.getSndbuf() }
+  }
+
+  /**
+   * Gives it back its flags, header size, offloads and send buffer; after our last queue was closed, since a tap takes
+   * its flags from whoever attaches first. A device that is gone, or another of that name, is left alone.
+   */
+  restore(): void {
+    if (this.#attached === undefined || findLink(this.ifname)?.index !== this.#index) return
+    const queue = Tap.attach(this.ifname, this.#flags)
+    try {
+      queue.setVnetHdrSz(this.#attached.vnetHdrSz)
+      queue.setOffload(this.#offload)
+      queue.setSndbuf(this.#attached.sndbuf)
+    } finally {
+      queue.close()
+    }
+  }
+}
+
+// A tap has a carrier while a queue is attached to it (tun_net_open, tun_detach in drivers/net/tun.c); one that is down
+// does not show it, and answers TUNSETIFF with EBUSY.
+function isAttached(link: Link): boolean {
+  return link.up && link.lowerUp
+}
+
+// Netlink does not tell IFF_NAPI and IFF_NAPI_FRAGS, sysfs does; but sysfs may be that of another network namespace.
+function flagsOf({ ifname, index, tun }: Link): number {
+  const sysfs = `/sys/class/net/${ifname}`
+  try {
+    if (Number(readFileSync(`${sysfs}/ifindex`, 'utf8')) === index) {
+      return Number(readFileSync(`${sysfs}/tun_flags`, 'utf8')) & ~IFF.IFF_PERSIST
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+  return (
+    IFF.IFF_TAP |
+    (tun?.pi ? 0 : IFF.IFF_NO_PI) |
+    (tun?.vnet_hdr ? IFF.IFF_VNET_HDR : 0) |
+    (tun?.multi_queue ? IFF.IFF_MULTI_QUEUE : 0)
+  )
+}
+
+function offloadOf(ifname: string): number {
+  const features = ethtoolFeatures(ifname)
+  return OFFLOAD_NAMES.reduce((flags, [name, offload]) => flags | (features[name] ? offload : 0), 0)
+}

@@ -1,0 +1,149 @@
+// A virtio-net driver in this process: what a guest's kernel would do with the queues, without a guest.
+
+import { VIRTIO_F } from '../abi/virtio.ts'
+import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../abi/virtio-net.ts'
+import { InvalidOptionError, StateError } from '../errors.ts'
+import { NativeMemory } from '../memory/index.ts'
+import { checkBigInt, checkInteger, checkObject, checkPowerOfTwo } from '../options.ts'
+import { Teardown } from '../teardown.ts'
+import { type DriverLayout, type LayoutOptions, layOut } from './layout.ts'
+import { RxQueue } from './rx-queue.ts'
+import { TxQueue } from './tx-queue.ts'
+
+export interface DriverOptions {
+  memory: NativeMemory
+  /** The feature bits agreed on; VERSION_1, MRG_RXBUF, EVENT_IDX and INDIRECT_DESC change what the rings do. */
+  features: bigint
+  /** 1..256. Default 1. */
+  queuePairs?: number
+  /** Entries of each ring: a power of two, 2..32768. Default 256. */
+  queueSize?: number
+  /** Bytes of each buffer, virtio header included, 128..65562. Default 2048. */
+  bufferSize?: number
+  /** Guest-physical address of the first byte to use. Default 0. */
+  address?: number
+}
+
+export interface DriverPair {
+  readonly rx: RxQueue
+  readonly tx: TxQueue
+}
+
+const has = (features: bigint, bit: number): boolean => ((features >> BigInt(bit)) & 1n) === 1n
+
+function checkLayout(options: unknown): LayoutOptions & { memory: unknown; features: bigint } {
+  const given = checkObject(options, ['memory', 'features', 'queuePairs', 'queueSize', 'bufferSize', 'address'])
+  const features = checkBigInt(given.features, 'features')
+  if (!has(features, VIRTIO_F.VIRTIO_F_VERSION_1)) {
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'features', 'must have VIRTIO_F_VERSION_1 (32)')
+  }
+  const checked = {
+    queuePairs: checkInteger(given.queuePairs, 'queuePairs', 1, 256, 1),
+    queueSize: checkPowerOfTwo(given.queueSize, 'queueSize', 2, 32768, 256),
+    bufferSize: checkInteger(given.bufferSize, 'bufferSize', 128, 65562, 2048),
+    address: checkInteger(given.address, 'address', 0, Number.MAX_SAFE_INTEGER, 0),
+  }
+  // The pool is handed out as one window.
+  if (2 * checked.queueSize * checked.bufferSize > 2 ** 30) {
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'bufferSize', 'times twice the queueSize is over 1 GiB')
+  }
+  const indirect = has(features, VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC)
+  return { ...checked, indirect, features, memory: given.memory }
+}
+
+/** The driver's queues. Belongs to the thread that made it; keeps the process alive once something waited on it. */
+export class Driver {
+  readonly pairs: readonly DriverPair[]
+  readonly features: bigint
+  readonly #closing: Teardown
+  #draining = false
+
+  private constructor(pairs: DriverPair[], features: bigint, closing: Teardown) {
+    this.pairs = pairs
+    this.features = features
+    this.#closing = closing
+  }
+
+  /**
+   * Bytes of guest memory that a driver with these options takes from its `address` on.
+   * @throws {InvalidOptionError} `ERR_OPTION_*`
+   */
+  static memoryNeeded(options: Omit<DriverOptions, 'memory'>): number {
+    return layOut(checkLayout(options)).size
+  }
+
+  /**
+   * Lays the rings out in guest memory and fills the receive rings. Nothing moves until a device runs on
+   * `pairs[i].rx.vring` and `pairs[i].tx.vring`.
+   * @throws {InvalidOptionError} `ERR_OPTION_*`
+   * @throws {GuestMemoryError} `ERR_GPA_RANGE` where the memory is too small
+   * @throws {SystemCallError} `EMFILE`
+   */
+  static create(options: DriverOptions): Driver {
+    const checked = checkLayout(options)
+    const { memory, features } = checked
+    if (!(memory instanceof NativeMemory)) {
+      throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
+        hint: 'Make it with GuestMemory.allocate().',
+      })
+    }
+    const layout: DriverLayout = layOut(checked)
+    memory.locate(checked.address, layout.size)
+    const closing = new Teardown()
+    try {
+      const pairs = layout.pairs.map(({ rx, tx }, index) => {
+        const common = {
+          memory,
+          vnetHdrLen: VIRTIO_NET_HDR_SIZE,
+          eventIdx: has(features, VIRTIO_F.VIRTIO_RING_F_EVENT_IDX),
+          indirect: checked.indirect,
+          mrgRxbuf: has(features, VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF),
+        }
+        return {
+          rx: closing.own(new RxQueue({ ...common, name: `pair ${index} rx`, layout: rx })),
+          tx: closing.own(new TxQueue({ ...common, name: `pair ${index} tx`, layout: tx })),
+        }
+      })
+      return new Driver(pairs, features, closing)
+    } catch (error) {
+      throw closing.unwind(error)
+    }
+  }
+
+  get closed(): boolean {
+    return this.pairs.every(({ rx, tx }) => rx.closed && tx.closed)
+  }
+
+  /**
+   * Waits until the device has returned everything that was sent, then releases rings and eventfds. The device must
+   * still be running; stop it afterwards. Idempotent.
+   * @param options.drainTimeoutMs how long to wait. Default 5000.
+   * @throws {StateError} `ERR_NOT_DRAINED`, with everything released, where chains were still with the device
+   */
+  async close({ drainTimeoutMs = 5000 }: { drainTimeoutMs?: number } = {}): Promise<void> {
+    if (this.closed || this.#draining) return
+    this.#draining = true
+    const signal = AbortSignal.timeout(drainTimeoutMs)
+    try {
+      await Promise.all(this.pairs.map(({ tx }) => tx.drained(signal)))
+    } catch (error) {
+      if (!signal.aborted) throw error
+      const left = this.pairs.filter(({ tx }) => tx.inFlight > 0).map(({ tx }) => `${tx.name}: ${tx.inFlight}`)
+      throw new StateError('ERR_NOT_DRAINED', `the device kept what was sent (${left.join(', ')})`, {
+        hint: 'Close the driver before the backend, and look for faults of the backend.',
+        cause: error,
+      })
+    } finally {
+      this.#closing.run()
+    }
+  }
+
+  /** Releases rings and eventfds at once; what is still with the device is abandoned. Idempotent. */
+  destroy(): void {
+    this.#closing.run()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}

@@ -1,0 +1,9 @@
+// The package's public door: no side effects, importable on any OS.
+
+export * from './backend/index.ts'
+export * from './driver/index.ts'
+export * from './errors.ts'
+export * from './event/index.ts'
+export * from './host/index.ts'
+export * from './memory/index.ts'
+export type { Vring } from './virtio/vring.ts'
