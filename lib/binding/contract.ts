@@ -142,6 +142,7 @@ export interface Binding {
   tunSetVnetHdrSz(fd: NativeFd, size: number): void
   tunGetVnetHdrSz(fd: NativeFd): number
   tunSetVnetLe(fd: NativeFd, littleEndian: boolean): void
+  tunGetVnetLe(fd: NativeFd): boolean
   tunSetSndbuf(fd: NativeFd, bytes: number): void
   tunGetSndbuf(fd: NativeFd): number
   tunSetPersist(fd: NativeFd, persist: boolean): void

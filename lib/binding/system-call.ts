@@ -1,7 +1,7 @@
 // Turns what the addon throws into a SystemCallError that says what was done to what, and what to do about it.
 
 import { constants } from 'node:os'
-import { type ErrorContext, SystemCallError } from '../errors.ts'
+import { type ErrorContext, StateError, SystemCallError, UnsupportedError, VhostNetError } from '../errors.ts'
 
 // os.constants lacks EBADFD, which tun answers (asm-generic/errno.h), and has two names for some numbers.
 const names = new Map<number, string>([[77, 'EBADFD']])
@@ -34,6 +34,14 @@ function isNativeError(error: unknown): error is NativeError {
   return error instanceof Error && 'errno' in error && 'syscall' in error
 }
 
+/** The addon's own refusals, which no system call made, as errors of this package. */
+function misuse(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof VhostNetError || !('code' in error)) return error
+  if (error.code === 'ERR_CLOSED') return new StateError('ERR_CLOSED', error.message, { cause: error })
+  if (error.code === 'ERR_PLATFORM') return new UnsupportedError('ERR_PLATFORM', error.message, { cause: error })
+  return error
+}
+
 /**
  * Runs one call into the addon.
  * @throws {SystemCallError} where the kernel refused it.
@@ -42,7 +50,7 @@ export function systemCall<T>(call: () => T, { subject, context, hints = {} }: C
   try {
     return call()
   } catch (error) {
-    if (!isNativeError(error)) throw error
+    if (!isNativeError(error)) throw misuse(error)
     const code = errnoName(error.errno)
     const hint = hints[`${error.syscall} ${code}`] ?? hints[code]
     const message = `${error.syscall} on ${subject}: ${code}, ${error.message}`

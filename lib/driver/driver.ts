@@ -56,7 +56,7 @@ export class Driver {
   readonly pairs: readonly DriverPair[]
   readonly features: bigint
   readonly #closing: Teardown
-  #draining = false
+  #draining: Promise<void> | undefined
 
   private constructor(pairs: DriverPair[], features: bigint, closing: Teardown) {
     this.pairs = pairs
@@ -120,10 +120,12 @@ export class Driver {
    * @param options.drainTimeoutMs how long to wait. Default 5000.
    * @throws {StateError} `ERR_NOT_DRAINED`, with everything released, where chains were still with the device
    */
-  async close({ drainTimeoutMs = 5000 }: { drainTimeoutMs?: number } = {}): Promise<void> {
-    if (this.closed || this.#draining) return
-    this.#draining = true
-    const signal = AbortSignal.timeout(drainTimeoutMs)
+  close({ drainTimeoutMs = 5000 }: { drainTimeoutMs?: number } = {}): Promise<void> {
+    this.#draining ??= this.closed ? Promise.resolve() : this.#drainAndClose(AbortSignal.timeout(drainTimeoutMs))
+    return this.#draining
+  }
+
+  async #drainAndClose(signal: AbortSignal): Promise<void> {
     try {
       await Promise.all(this.pairs.map(({ tx }) => tx.drained(signal)))
     } catch (error) {

@@ -189,11 +189,16 @@ export abstract class DriverQueue {
 
   /** Releases ring and eventfds; whoever waits is told. Idempotent. */
   close(): void {
-    this.#watch?.stop()
+    const watch = this.#watch
     this.#watch = undefined
     const waiters = this.#waiters
     this.#waiters = []
-    this.#closing.run()
-    for (const waiter of waiters) waiter.settle(new StateError('ERR_CLOSED', `${this.name} was closed`))
+    const all = new Teardown()
+    all.add(() => {
+      for (const waiter of waiters) waiter.settle(new StateError('ERR_CLOSED', `${this.name} was closed`))
+    })
+    all.add(() => this.#closing.run())
+    if (watch !== undefined) all.add(() => watch.stop())
+    all.run()
   }
 }

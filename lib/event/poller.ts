@@ -1,8 +1,10 @@
 // Readiness of file descriptors as callbacks: one epoll thread per JavaScript thread, running while anything is watched.
 
-import { binding, type FdHandle, type NativePoller } from '../binding/index.ts'
+import { binding, type FdHandle, type Hints, type NativePoller, systemCall } from '../binding/index.ts'
 
 interface Watched {
+  /** What is watched, for messages. */
+  subject: string
   callback: () => void
   keepAlive: boolean
 }
@@ -18,6 +20,12 @@ export interface WatchOptions {
   keepAlive?: boolean
 }
 
+const hints: Hints = {
+  EMFILE: 'Raise the limit of open files (ulimit -n).',
+  EPERM: 'The fd is of a kind that cannot be polled, such as a regular file.',
+  EBADF: 'Stop the watch before closing what it watches.',
+}
+
 class Poller {
   #native: NativePoller | undefined
   #nextId = 1
@@ -25,16 +33,17 @@ class Poller {
   #keepingAlive = 0
 
   watch(handle: FdHandle, callback: () => void, { keepAlive = false }: WatchOptions = {}): Watch {
-    this.#native ??= binding().pollerCreate((ids) => this.#dispatch(ids))
+    const subject = handle.label
+    this.#native ??= systemCall(() => binding().pollerCreate((ids) => this.#dispatch(ids)), { subject, hints })
     const native = this.#native
     const id = this.#nextId++
     try {
-      binding().pollerAdd(native, id, handle.native)
+      systemCall(() => binding().pollerAdd(native, id, handle.native), { subject, hints })
     } catch (error) {
       this.#closeIfIdle()
       throw error
     }
-    this.#watched.set(id, { callback, keepAlive })
+    this.#watched.set(id, { subject, callback, keepAlive })
     if (keepAlive && this.#keepingAlive++ === 0) binding().pollerRef(native, true)
     return { stop: () => this.#stop(id) }
   }
@@ -58,16 +67,21 @@ class Poller {
   #stop(id: number): void {
     const watched = this.#watched.get(id)
     if (watched === undefined || this.#native === undefined) return
+    const native = this.#native
     this.#watched.delete(id)
-    binding().pollerRemove(this.#native, id)
-    if (watched.keepAlive && --this.#keepingAlive === 0) binding().pollerRef(this.#native, false)
-    this.#closeIfIdle()
+    try {
+      systemCall(() => binding().pollerRemove(native, id), { subject: watched.subject, hints })
+    } finally {
+      if (watched.keepAlive && --this.#keepingAlive === 0) binding().pollerRef(native, false)
+      this.#closeIfIdle()
+    }
   }
 
   #closeIfIdle(): void {
-    if (this.#watched.size > 0 || this.#native === undefined) return
-    binding().closePoller(this.#native)
+    const native = this.#native
+    if (this.#watched.size > 0 || native === undefined) return
     this.#native = undefined
+    systemCall(() => binding().closePoller(native), { subject: 'the poller' })
   }
 }
 
@@ -76,7 +90,8 @@ const poller = new Poller()
 /**
  * Calls back on this thread whenever the fd is readable, again and again until it is read or the watch stopped.
  * Stop the watch before closing the handle.
- * @throws {SystemCallError} where the fd cannot be polled.
+ * @throws {SystemCallError} `EPERM` where the fd cannot be polled, `EMFILE`
+ * @throws {StateError} `ERR_CLOSED`
  */
 export function watchReadable(handle: FdHandle, callback: () => void, options?: WatchOptions): Watch {
   return poller.watch(handle, callback, options)

@@ -134,6 +134,11 @@ export class Tap extends FdHandle {
     this.#call((fd) => binding().tunSetVnetLe(fd, littleEndian), { littleEndian })
   }
 
+  /** TUNGETVNETLE. */
+  getVnetLe(): boolean {
+    return this.#call((fd) => binding().tunGetVnetLe(fd))
+  }
+
   /** TUNSETSNDBUF: bytes in flight towards the network, of the whole device; 2³¹−1 lets vhost batch. @throws `EINVAL` */
   setSndbuf(bytes: number): void {
     this.#call((fd) => binding().tunSetSndbuf(fd, bytes), { bytes })

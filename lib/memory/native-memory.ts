@@ -2,6 +2,7 @@
 
 import { binding, Handle, type MemTableRegion, type NativeMapping, systemCall } from '../binding/index.ts'
 import { InvalidOptionError } from '../errors.ts'
+import { checkObject, checkString } from '../options.ts'
 import { type GuestMemory, type MemoryRegion, regionOf } from './guest-memory.ts'
 
 const PAGE_SIZE = 4096
@@ -42,10 +43,13 @@ export class NativeMemory implements GuestMemory {
 
   /**
    * Maps new memory, filled with zeros; pages are taken when first touched.
-   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`
+   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN`
    * @throws {SystemCallError} `ENOMEM`, `EMFILE`
    */
-  static allocate({ size, backing = 'memfd', name = 'vhost-net-memory' }: AllocateOptions): NativeMemory {
+  static allocate(options: AllocateOptions): NativeMemory {
+    checkObject(options, ['size', 'backing', 'name'])
+    const { size, backing = 'memfd' } = options
+    const name = checkString(options.name, 'name', 'vhost-net-memory')
     if (typeof size !== 'number') throw new InvalidOptionError('ERR_OPTION_TYPE', 'size', 'must be a number of bytes')
     if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
       throw new InvalidOptionError(
@@ -100,7 +104,8 @@ export class NativeMemory implements GuestMemory {
 
   window(guestAddress: number, length: number): Uint8Array {
     const { mapping, offset } = this.locate(guestAddress, length)
-    return new Uint8Array(binding().mappingView(mapping, offset, length))
+    const subject = `a window of ${length} bytes`
+    return new Uint8Array(systemCall(() => binding().mappingView(mapping, offset, length), { subject }))
   }
 
   /** @internal Where a range lies in native memory. @throws {GuestMemoryError} `ERR_GPA_RANGE` */

@@ -1,9 +1,10 @@
 // A split virtqueue as a driver describes it to a device, and what a device must refuse.
 
 import { VIRTQUEUE_MAX_SIZE, VRING_AVAIL_ALIGN, VRING_DESC_ALIGN, VRING_USED_ALIGN, vringSizes } from '../abi/virtio.ts'
-import { GuestMemoryError, QueueError } from '../errors.ts'
-import type { EventFd } from '../event/index.ts'
+import { GuestMemoryError, InvalidOptionError, QueueError } from '../errors.ts'
+import { EventFd } from '../event/index.ts'
 import { formatRange, type MemoryRegion, regionOf } from '../memory/index.ts'
+import { checkObject } from '../options.ts'
 
 /** One ring; addresses are guest-physical (virtio 1.x section 2.7). */
 export interface Vring {
@@ -27,10 +28,22 @@ export interface Vring {
  * Checks what the kernel does not: alignment of the descriptor table, and that each part lies within one region of
  * guest memory and the parts do not overlap (drivers/vhost/vhost.c takes any user address).
  * @param name the ring's, for messages: `'pair 0 rx'`.
+ * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_UNKNOWN`
  * @throws {QueueError} `ERR_QUEUE_SIZE`
  * @throws {GuestMemoryError} `ERR_GPA_ALIGN`, `ERR_GPA_RANGE`, `ERR_GPA_OVERLAP`
  */
 export function checkVring(ring: Vring, regions: readonly MemoryRegion[], name: string): void {
+  checkObject(ring, ['num', 'desc', 'avail', 'used', 'base', 'kick', 'call'], name)
+  for (const event of ['kick', 'call'] as const) {
+    if (ring[event] instanceof EventFd) continue
+    throw new InvalidOptionError('ERR_OPTION_TYPE', `${name}.${event}`, 'must be an EventFd', {
+      hint: 'Make it with EventFd.create(), or take over a number with EventFd.fromFd().',
+    })
+  }
+  for (const address of ['desc', 'avail', 'used'] as const) {
+    if (typeof ring[address] === 'number') continue
+    throw new InvalidOptionError('ERR_OPTION_TYPE', `${name}.${address}`, `must be a number, not ${typeof ring[address]}`)
+  }
   const { num, base = 0 } = ring
   if (!Number.isInteger(num) || num < 1 || num > VIRTQUEUE_MAX_SIZE || (num & (num - 1)) !== 0) {
     throw new QueueError('ERR_QUEUE_SIZE', `${name}: a ring of ${num} entries`, {

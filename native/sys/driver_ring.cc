@@ -246,7 +246,7 @@ Result<uint32_t> DriverRing::reclaim() {
     counters_.frames++;
     counters_.bytes += total - config_.vnet_hdr_len;
   }
-  if (config_.event_idx && count > 0) disarm();
+  if (count > 0) disarm();
   return count;
 }
 
@@ -276,8 +276,10 @@ Result<uint32_t> DriverRing::receive(const Burst& burst) {
       if (buffers < 1 || buffers > config_.num)
         return broken("a received packet says it has " + std::to_string(buffers) + " buffers");
     }
-    // A packet's buffers are used together (5.1.6.4): where some are missing, the rest is on its way.
-    if (buffers > available) break;
+    // A packet's buffers are used together (5.1.6.4.1): one move of used.idx shows all of them.
+    if (buffers > available)
+      return broken("a received packet says it has " + std::to_string(buffers) + " buffers, and " +
+                    std::to_string(available) + " were used");
     if (buffers > burst.segment_count - segment) {
       if (packet == 0)
         return misused("the burst holds " + std::to_string(burst.segment_count) + " segments, the packet has " +
@@ -308,7 +310,7 @@ Result<uint32_t> DriverRing::receive(const Burst& burst) {
     counters_.frames++;
     counters_.bytes += total - config_.vnet_hdr_len;
   }
-  if (config_.event_idx && packet > 0) disarm();
+  if (packet > 0) disarm();
   return packet;
 }
 
@@ -321,11 +323,11 @@ bool DriverRing::arm(uint16_t delay) {
   return pending() > delay;
 }
 
-// With EVENT_IDX there is no flag: the event index is put behind what was used, where used.idx will not pass it for
-// another 65535 entries.
+// With EVENT_IDX there is no flag: the event index is put half-way round from what was used. used.idx cannot get there
+// before entries are taken, and the device, which may look late, has not passed it with any it is still to signal.
 void DriverRing::disarm() {
   if (config_.event_idx)
-    store_release(used_event(), static_cast<uint16_t>(last_used_ - 1));
+    store_release(used_event(), static_cast<uint16_t>(last_used_ + 0x8000));
   else
     store_release(avail_flags(), kAvailNoInterrupt);
 }

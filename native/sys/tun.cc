@@ -13,7 +13,8 @@ static_assert(TUNSETIFF == 0x400454ca && TUNGETIFF == 0x800454d2 && TUNGETFEATUR
 static_assert(TUNSETOFFLOAD == 0x400454d0 && TUNSETPERSIST == 0x400454cb);
 static_assert(TUNSETVNETHDRSZ == 0x400454d8 && TUNGETVNETHDRSZ == 0x800454d7);
 static_assert(TUNSETSNDBUF == 0x400454d4 && TUNGETSNDBUF == 0x800454d3);
-static_assert(TUNSETQUEUE == 0x400454d9 && TUNSETVNETLE == 0x400454dc && TUNSETCARRIER == 0x400454e2);
+static_assert(TUNSETQUEUE == 0x400454d9 && TUNSETVNETLE == 0x400454dc && TUNGETVNETLE == 0x800454dd &&
+              TUNSETCARRIER == 0x400454e2);
 static_assert(IFNAMSIZ == 16 && sizeof(ifreq) == 40);
 
 namespace {
@@ -69,6 +70,12 @@ Result<int32_t> tun_get_vnet_hdr_sz(int fd) {
 Result<void> tun_set_vnet_le(int fd, bool little_endian) {
   int value = little_endian;
   return control(fd, TUNSETVNETLE, "TUNSETVNETLE", &value);
+}
+
+Result<bool> tun_get_vnet_le(int fd) {
+  int value = 0;
+  if (auto done = control(fd, TUNGETVNETLE, "TUNGETVNETLE", &value); !done.ok()) return done.error();
+  return value != 0;
 }
 
 Result<void> tun_set_sndbuf(int fd, int32_t bytes) { return control(fd, TUNSETSNDBUF, "TUNSETSNDBUF", &bytes); }

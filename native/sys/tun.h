@@ -38,6 +38,7 @@ Result<int32_t> tun_get_vnet_hdr_sz(int fd);
 
 // Byte order of that header: true = little-endian, as virtio 1 wants it.
 Result<void> tun_set_vnet_le(int fd, bool little_endian);
+Result<bool> tun_get_vnet_le(int fd);
 
 // Bytes of frames in flight towards the network; INT_MAX (the default) lets vhost batch. EINVAL: not positive.
 Result<void> tun_set_sndbuf(int fd, int32_t bytes);

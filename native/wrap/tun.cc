@@ -44,6 +44,10 @@ Value set_bool(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Value get_vnet_le(const CallbackInfo& info) {
+  return from_bool(info.Env(), value_or_throw(info.Env(), tun_get_vnet_le(to_fd(info[0]))));
+}
+
 Value set_iff(const CallbackInfo& info) {
   return from_interface(info.Env(), tun_set_iff(to_fd(info[0]), to_string(info[1], "name"), to_flags(info[2])));
 }
@@ -76,6 +80,7 @@ constexpr Export kExports[] = {
     {"tunSetVnetHdrSz", set_int<tun_set_vnet_hdr_sz>},
     {"tunGetVnetHdrSz", get_number<tun_get_vnet_hdr_sz>},
     {"tunSetVnetLe", set_bool<tun_set_vnet_le>},
+    {"tunGetVnetLe", get_vnet_le},
     {"tunSetSndbuf", set_int<tun_set_sndbuf>},
     {"tunGetSndbuf", get_number<tun_get_sndbuf>},
     {"tunSetPersist", set_bool<tun_set_persist>},

@@ -4,8 +4,9 @@ import { readFileSync } from 'node:fs'
 import { IFF, TAP_MAX_QUEUES, TUN_F } from '../../abi/tun.ts'
 import { InvalidOptionError } from '../../errors.ts'
 import { ethtoolFeatures } from '../../host/ethtool.ts'
-import { type Link, RtNetlink } from '../../host/rtnetlink.ts'
+import { type Link, type LinkKey, RtNetlink } from '../../host/rtnetlink.ts'
 import { Tap } from '../../host/tap.ts'
+import { Teardown } from '../../teardown.ts'
 
 /** TUN_F_* by the name that ethtool gives what they allow (set_offload in drivers/net/tun.c). */
 const OFFLOAD_NAMES: readonly (readonly [name: string, offload: number])[] = [
@@ -16,10 +17,10 @@ const OFFLOAD_NAMES: readonly (readonly [name: string, offload: number])[] = [
   ['tx-udp-segmentation', TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6],
 ]
 
-function findLink(ifname: string): Link | undefined {
+function findLink(key: LinkKey): Link | undefined {
   const netlink = RtNetlink.open()
   try {
-    return netlink.getLink({ ifname })
+    return netlink.getLink(key)
   } finally {
     netlink.close()
   }
@@ -33,7 +34,8 @@ export class ExistingTap {
   readonly #index: number
   readonly #flags: number
   readonly #offload: number
-  #attached: { vnetHdrSz: number; sndbuf: number } | undefined
+  #attached = false
+  #undo: ((queue: Tap) => void)[] = []
 
   private constructor(link: Link, flags: number, offload: number) {
     this.ifname = link.ifname
@@ -48,7 +50,7 @@ export class ExistingTap {
    * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where the device cannot serve that many queue pairs
    */
   static find(ifname: string, queuePairs: number): ExistingTap | undefined {
-    const link = findLink(ifname)
+    const link = findLink({ ifname })
     if (link === undefined) return undefined
     const refuse = (problem: string, hint: string) => {
       throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap.ifname', `'${ifname}' ${problem}`, {
@@ -83,25 +85,33 @@ export class ExistingTap {
     return new ExistingTap(link, flagsOf(link), offloadOf(ifname))
   }
 
-  /** Notes what its first queue of ours shows, before anything is changed. */
+  /** Notes what its first queue of ours shows. Attaching changed the flags; nothing else is changed yet. */
   remember(queue: Tap): void {
-    this.#attached = { vnetHdrSz: queue.getVnetHdrSz(), sndbuf: queue.getSndbuf() }
+    this.#attached = true
+    const vnetHdrSz = queue.getVnetHdrSz()
+    const vnetLe = queue.getVnetLe()
+    const sndbuf = queue.getSndbuf()
+    this.#undo = [
+      (tap) => tap.setVnetHdrSz(vnetHdrSz),
+      (tap) => tap.setVnetLe(vnetLe),
+      (tap) => tap.setOffload(this.#offload),
+      (tap) => tap.setSndbuf(sndbuf),
+    ]
   }
 
   /**
    * Gives it back its flags, header size, offloads and send buffer; after our last queue was closed, since a tap takes
-   * its flags from whoever attaches first. A device that is gone, or another of that name, is left alone.
+   * its flags from whoever attaches first. It is found by its index, since it may have another name by now; where it is
+   * gone, nothing is done.
    */
   restore(): void {
-    if (this.#attached === undefined || findLink(this.ifname)?.index !== this.#index) return
-    const queue = Tap.attach(this.ifname, this.#flags)
-    try {
-      queue.setVnetHdrSz(this.#attached.vnetHdrSz)
-      queue.setOffload(this.#offload)
-      queue.setSndbuf(this.#attached.sndbuf)
-    } finally {
-      queue.close()
-    }
+    if (!this.#attached) return
+    const link = findLink({ index: this.#index })
+    if (link?.tun === undefined) return
+    const undo = new Teardown()
+    const queue = undo.own(Tap.attach(link.ifname, this.#flags))
+    for (const step of this.#undo) undo.add(() => step(queue))
+    undo.run()
   }
 }
 

@@ -9,6 +9,7 @@ import { EventFd, watchReadable } from '../../event/index.ts'
 import type { Tap } from '../../host/tap.ts'
 import { VhostNet } from '../../host/vhost-net.ts'
 import type { NativeMemory } from '../../memory/index.ts'
+import { checkBigInt } from '../../options.ts'
 import { Teardown } from '../../teardown.ts'
 import { checkVring, type Vring } from '../../virtio/vring.ts'
 import type { PairBases, PairConfig, RingFault } from '../net-backend.ts'
@@ -70,7 +71,7 @@ export class QueuePair {
     const { memory, tap, sndbuf = TUN_SNDBUF_UNLIMITED } = this.#options
     const vhost = this.#vhost
     if (this.#running !== undefined) throw new StateError('ERR_ALREADY_ACTIVE', `${this.#name} is running`)
-    checkFeatures(features, this.features)
+    checkFeatures(checkBigInt(features, 'features'), this.features)
     checkVring(rx, memory.regions, `${this.#name} rx`)
     checkVring(tx, memory.regions, `${this.#name} tx`)
 

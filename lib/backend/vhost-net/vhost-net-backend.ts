@@ -96,7 +96,9 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
       let name = ifname
       for (let index = 0; index < queuePairs; index++) {
         const multiQueue = existing?.multiQueue ?? queuePairs > 1
-        const tap = opened.own(Tap.open({ ifname: name, multiQueue, path: tapPath }))
+        // The first queue creates the device or finds it as it was found above: one that appeared since is not ours.
+        const exclusive = existing === undefined && index === 0
+        const tap = opened.own(Tap.open({ ifname: name, multiQueue, exclusive, path: tapPath }))
         if (index === 0) existing?.remember(tap)
         name = tap.ifname
         pairs.push(
