@@ -1,0 +1,36 @@
+// The kernel's console: kept in a file as a whole, and in memory as far as a failure report needs it.
+
+import { createWriteStream, type WriteStream } from 'node:fs'
+import path from 'node:path'
+import type { Readable } from 'node:stream'
+import { cacheDirectory } from './project.ts'
+
+const reportedLines = 60
+const keptCharacters = 64 * 1024
+
+export class KernelConsole {
+  static readonly file = path.join(cacheDirectory, 'console.log')
+
+  #text = ''
+  readonly #file: WriteStream = createWriteStream(KernelConsole.file)
+
+  constructor(source: Readable) {
+    source.on('data', (chunk: Buffer) => {
+      this.#file.write(chunk)
+      this.#text = (this.#text + chunk.toString('latin1')).slice(-keptCharacters)
+    })
+  }
+
+  get panicked(): boolean {
+    return this.#text.includes('Kernel panic - not syncing')
+  }
+
+  /** The last lines, for a failure report. */
+  get tail(): string {
+    return this.#text.replaceAll('\r', '').trimEnd().split('\n').slice(-reportedLines).join('\n')
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => this.#file.end(resolve))
+  }
+}

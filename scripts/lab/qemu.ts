@@ -1,0 +1,74 @@
+// The command line of the emulated machine.
+
+import type { Kernel } from './kernels.ts'
+
+export interface MachineOptions {
+  readonly kernel: Kernel
+  readonly cpus: number
+  /** In MiB. */
+  readonly memory: number
+  /** Further words for the kernel's command line. */
+  readonly append: string
+  /** One instruction takes a fixed time, so that counts can be repeated. Needs a single CPU. */
+  readonly icount: boolean
+  readonly initramfs: string
+  readonly outDirectory: string
+  /** With a terminal the command talks to a virtconsole, else to two streams. */
+  readonly terminal: boolean
+}
+
+/** The channels between the runner and the machine: inherited sockets, from this file descriptor on. */
+export const channels = ['console', 'control', 'monitor', 'stdout', 'stderr', 'terminal'] as const
+export type Channel = (typeof channels)[number]
+export const firstChannelFd = 3
+
+const kernelCommandLine = [
+  'console=ttyS0',
+  'quiet',
+  // Any oops ends the run: a kernel in an unknown state must not report a success.
+  'oops=panic',
+  'panic=-1',
+  // Without this the watchdog of the clock source gives up on an emulated TSC.
+  'tsc=reliable',
+  'mitigations=off',
+  // The runner sends an NMI to a machine that has fallen silent: the panic shows where it stands.
+  'unknown_nmi_panic',
+]
+
+// QEMU's option syntax separates by commas and doubles those that are meant literally.
+const literal = (text: string): string => text.replaceAll(',', ',,')
+
+const socket = (channel: Channel): string[] => [
+  '-chardev',
+  `socket,id=${channel},fd=${firstChannelFd + channels.indexOf(channel)}`,
+]
+
+const port = (channel: Channel): string[] => [
+  ...socket(channel),
+  '-device',
+  `virtserialport,bus=ports.0,chardev=${channel},name=lab.${channel}`,
+]
+
+const share = (tag: string, directory: string, access: 'read-only' | 'writable'): string[] => {
+  const options = `local,path=${literal(directory)},mount_tag=${tag},security_model=none,multidevs=remap`
+  return ['-virtfs', access === 'read-only' ? `${options},readonly=on` : options]
+}
+
+export const qemuArguments = (options: MachineOptions): string[] => [
+  ...['-M', 'q35', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+  ...['-accel', options.icount ? 'tcg,thread=single' : 'tcg,thread=multi'],
+  ...(options.icount ? ['-icount', 'shift=3,sleep=off'] : []),
+  // "max" has the virtualization extension, for a nested /dev/kvm.
+  ...['-cpu', 'max', '-smp', String(options.cpus), '-m', String(options.memory)],
+  ...['-kernel', options.kernel.vmlinux, '-initrd', options.initramfs],
+  ...['-append', [...kernelCommandLine, options.append].join(' ').trim()],
+  ...[...socket('console'), '-serial', 'chardev:console'],
+  ...[...socket('monitor'), '-mon', 'chardev=monitor,mode=control'],
+  ...['-device', 'virtio-serial-pci,id=ports'],
+  ...port('control'),
+  ...(options.terminal
+    ? [...socket('terminal'), '-device', 'virtconsole,bus=ports.0,chardev=terminal']
+    : [...port('stdout'), ...port('stderr')]),
+  ...share('root', '/', 'read-only'),
+  ...share('out', options.outDirectory, 'writable'),
+]
