@@ -44,7 +44,7 @@ export function checkPowerOfTwo(
   fallback?: number,
 ): number {
   const number = checkInteger(value, option, least, most, fallback)
-  if (2 ** Math.round(Math.log2(number)) !== number) {
+  if (number < 1 || 2 ** Math.round(Math.log2(number)) !== number) {
     throw new InvalidOptionError('ERR_OPTION_RANGE', option, `must be a power of two, not ${number}`)
   }
   return number

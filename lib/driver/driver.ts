@@ -1,5 +1,6 @@
 // A virtio-net driver in this process: what a guest's kernel would do with the queues, without a guest.
 
+import { setMaxListeners } from 'node:events'
 import { VIRTIO_F } from '../abi/virtio.ts'
 import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../abi/virtio-net.ts'
 import { InvalidOptionError, StateError } from '../errors.ts'
@@ -126,6 +127,8 @@ export class Driver {
   }
 
   async #drainAndClose(signal: AbortSignal): Promise<void> {
+    // Every queue listens to it; ten is where Node suspects a leak.
+    setMaxListeners(this.pairs.length, signal)
     try {
       await Promise.all(this.pairs.map(({ tx }) => tx.drained(signal)))
     } catch (error) {

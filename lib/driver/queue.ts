@@ -102,7 +102,10 @@ export abstract class DriverQueue {
     return { num, desc, avail, used, kick: this.kick, call: this.call }
   }
 
-  /** Totals and positions now. */
+  /**
+   * Totals and positions. `availIdx` and `usedIdx` are those in memory now; the totals of what came back are as of the
+   * last `reclaim` or `receive`.
+   */
   counters(): QueueCounters {
     this.#takeCalls()
     return { ...binding().ringCounters(this.#ring.native), calls: this.#calls }

@@ -1,0 +1,18 @@
+// What a sub-command of `vhost-net` is, and how it says that it was used wrongly.
+
+export interface Command {
+  /** One line for the list of commands. */
+  summary: string
+  /** @returns the exit code. @throws {UsageError} before anything is opened */
+  run(args: readonly string[]): Promise<number>
+}
+
+/** The command line was wrong: exit code 2, with the usage. */
+export class UsageError extends Error {
+  readonly usage: string
+
+  constructor(message: string, usage: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.usage = usage
+  }
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env node
+// The `vhost-net` command: picks the sub-command, prints what went wrong, sets the exit code.
+
+import { createRequire } from 'node:module'
+import { InvalidOptionError } from '../errors.ts'
+import { type Command, UsageError } from './command.ts'
+import { Interrupted } from './interrupt.ts'
+import { loop } from './loop.ts'
+
+const commands: Readonly<Record<string, Command>> = { loop }
+
+const usage = `Usage: vhost-net COMMAND [options]
+
+Commands:
+${Object.entries(commands)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
+  .join('\n')}
+
+Options:
+  --help      this text; after a command, that command's
+  --version   the version of this package
+
+Exit code: 0 success, 1 failure, 2 wrong usage, 130 or 143 after SIGINT or SIGTERM.
+`
+
+function version(): string {
+  // By the package's own name: the path to package.json differs between lib/ and dist/lib/.
+  const { version } = createRequire(import.meta.url)('vhost-net/package.json') as { version: string }
+  return version
+}
+
+async function main([name, ...args]: readonly string[]): Promise<number> {
+  if (name === '--help' || name === '-h') {
+    process.stdout.write(usage)
+    return 0
+  }
+  if (name === '--version') {
+    process.stdout.write(`${version()}\n`)
+    return 0
+  }
+  const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (command !== undefined) return command.run(args)
+  const problem =
+    name === undefined
+      ? 'a command is missing'
+      : name.startsWith('-')
+        ? `unknown option '${name}'`
+        : `unknown command '${name}'`
+  throw new UsageError(problem, usage)
+}
+
+/** What a user is told: message and hint. The stack says something only to who works on this package. */
+function explain(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(explain).join('\n')
+  if (!(error instanceof Error)) return String(error)
+  return process.env.NODE_DEBUG?.includes('vhost-net') ? (error.stack ?? error.message) : error.message
+}
+
+function fail(error: unknown): number {
+  if (error instanceof UsageError) {
+    process.stderr.write(`vhost-net: ${error.message}\n\n${error.usage}`)
+    return 2
+  }
+  process.stderr.write(`vhost-net: ${explain(error)}\n`)
+  if (error instanceof Interrupted) return error.exitCode
+  return error instanceof InvalidOptionError ? 2 : 1
+}
+
+void main(process.argv.slice(2))
+  .catch(fail)
+  .then((exitCode) => {
+    process.exitCode = exitCode
+  })
