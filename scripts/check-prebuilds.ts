@@ -60,7 +60,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const prebuilds = fileURLToPath(new URL('../../prebuilds/', import.meta.url))
   const entries = existsSync(prebuilds) ? readdirSync(prebuilds, { recursive: true, encoding: 'utf8' }) : []
   const binaries = entries.filter((entry) => entry.endsWith('.node')).toSorted()
-  if (binaries.length === 0) console.log('prebuilds/ holds no binary: npm run prebuild makes one')
+  if (binaries.length === 0) console.log('prebuilds/ holds no binary: npm run prebuilds makes one')
   let failed = binaries.length === 0
   for (const binary of binaries) {
     const problems = checkBinary(path.dirname(binary), readelf(path.join(prebuilds, binary)))
