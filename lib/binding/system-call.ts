@@ -1,7 +1,14 @@
 // Turns what the addon throws into a SystemCallError that says what was done to what, and what to do about it.
 
 import { constants } from 'node:os'
-import { type ErrorContext, StateError, SystemCallError, UnsupportedError, VhostNetError } from '../errors.ts'
+import {
+  type ErrorContext,
+  InvalidOptionError,
+  StateError,
+  SystemCallError,
+  UnsupportedError,
+  VhostNetError,
+} from '../errors.ts'
 
 // os.constants lacks EBADFD, which tun answers (asm-generic/errno.h), and has two names for some numbers.
 const names = new Map<number, string>([[77, 'EBADFD']])
@@ -25,6 +32,15 @@ export interface CallSubject {
   hints?: Hints
 }
 
+interface ArgumentError extends Error {
+  code: 'ERR_OPTION_TYPE' | 'ERR_OPTION_RANGE'
+  argument: string
+}
+
+function isArgumentError(error: Error): error is ArgumentError {
+  return 'argument' in error && 'code' in error
+}
+
 interface NativeError extends Error {
   errno: number
   syscall: string
@@ -39,6 +55,7 @@ function misuse(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof VhostNetError || !('code' in error)) return error
   if (error.code === 'ERR_CLOSED') return new StateError('ERR_CLOSED', error.message, { cause: error })
   if (error.code === 'ERR_PLATFORM') return new UnsupportedError('ERR_PLATFORM', error.message, { cause: error })
+  if (isArgumentError(error)) return new InvalidOptionError(error.code, error.argument, error.message, { cause: error })
   return error
 }
 

@@ -30,6 +30,14 @@ export interface DriverPair {
   readonly tx: TxQueue
 }
 
+/** Bits that this driver keeps to, or that ask nothing of its rings. IN_ORDER and RING_PACKED are not among them. */
+const DRIVER_FEATURES = [
+  ...Object.values(VIRTIO_NET_F),
+  VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC,
+  VIRTIO_F.VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_F.VIRTIO_F_VERSION_1,
+].reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n)
+
 const has = (features: bigint, bit: number): boolean => ((features >> BigInt(bit)) & 1n) === 1n
 
 function checkLayout(options: unknown): LayoutOptions & { memory: unknown; features: bigint } {
@@ -47,6 +55,13 @@ function checkLayout(options: unknown): LayoutOptions & { memory: unknown; featu
   // The pool is handed out as one window.
   if (2 * checked.queueSize * checked.bufferSize > 2 ** 30) {
     throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'bufferSize', 'times twice the queueSize is over 1 GiB')
+  }
+  const unknown = features & ~DRIVER_FEATURES
+  if (unknown !== 0n) {
+    const problem = `has bits this driver does not know: 0x${unknown.toString(16)}`
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'features', problem, {
+      hint: 'It knows split rings and the bits of VIRTIO_NET_F that concern checksums, segmentation and MRG_RXBUF.',
+    })
   }
   const indirect = has(features, VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC)
   return { ...checked, indirect, features, memory: given.memory }

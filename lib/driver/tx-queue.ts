@@ -62,9 +62,12 @@ export class TxQueue extends DriverQueue {
     return packets
   }
 
-  /** Resolves when the device has returned something, so that a full ring has room. @throws {StateError} `ERR_CLOSED` */
+  /**
+   * Resolves when the device has returned something, so that a full ring has room, or has nothing left to return.
+   * @throws {StateError} `ERR_CLOSED`
+   */
   async writable(signal?: AbortSignal): Promise<void> {
-    if (this.reclaim() > 0) return
+    if (this.reclaim() > 0 || this.inFlight === 0) return
     await this.wait(0, signal)
     this.reclaim()
   }

@@ -26,6 +26,17 @@ const hints: Hints = {
   EBADF: 'Stop the watch before closing what it watches.',
 }
 
+/** What it throws is an uncaught exception, as from any callback; but the other ids of this wake-up are called first. */
+function attempt(callback: () => void): void {
+  try {
+    callback()
+  } catch (error) {
+    process.nextTick(() => {
+      throw error
+    })
+  }
+}
+
 class Poller {
   #native: NativePoller | undefined
   #nextId = 1
@@ -52,15 +63,11 @@ class Poller {
     for (const id of ids) {
       const watched = this.#watched.get(id)
       if (watched === undefined) continue
-      try {
-        watched.callback()
-      } catch (error) {
-        // An uncaught exception, as from any callback; but the other ids of this wake-up are called first.
-        process.nextTick(() => {
-          throw error
-        })
-      }
-      if (this.#native !== undefined && this.#watched.has(id)) binding().pollerRearm(this.#native, id)
+      attempt(watched.callback)
+      const native = this.#native
+      if (native === undefined || !this.#watched.has(id)) continue
+      const { subject } = watched
+      attempt(() => systemCall(() => binding().pollerRearm(native, id), { subject, hints }))
     }
   }
 

@@ -289,9 +289,18 @@ export class LinkWatch extends FdHandle {
   }
 
   override close(): void {
+    this.#stop()
+    super.close()
+  }
+
+  override detach(): number {
+    this.#stop()
+    return super.detach()
+  }
+
+  #stop(): void {
     this.#watch?.stop()
     this.#watch = undefined
-    super.close()
   }
 
   #read(): void {

@@ -21,7 +21,7 @@ export interface GuestMemory {
   read(guestAddress: number, target: Uint8Array): void
   /** Copies bytes into guest memory. */
   write(guestAddress: number, source: Uint8Array): void
-  /** A window without copy, of at most 2³⁰ bytes; unusable once the memory is closed. */
+  /** A window without copy, of at most 2³⁰ bytes. One on native memory has no bytes once the memory is closed. */
   window(guestAddress: number, length: number): Uint8Array
   /** Releases the memory. Idempotent. Kernel workers that still see it keep it mapped until they are closed. */
   close(): void

@@ -42,7 +42,11 @@ export function checkVring(ring: Vring, regions: readonly MemoryRegion[], name: 
   }
   for (const address of ['desc', 'avail', 'used'] as const) {
     if (typeof ring[address] === 'number') continue
-    throw new InvalidOptionError('ERR_OPTION_TYPE', `${name}.${address}`, `must be a number, not ${typeof ring[address]}`)
+    throw new InvalidOptionError(
+      'ERR_OPTION_TYPE',
+      `${name}.${address}`,
+      `must be a number, not ${typeof ring[address]}`,
+    )
   }
   const { num, base = 0 } = ring
   if (!Number.isInteger(num) || num < 1 || num > VIRTQUEUE_MAX_SIZE || (num & (num - 1)) !== 0) {

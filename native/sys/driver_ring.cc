@@ -1,5 +1,6 @@
 #include "sys/driver_ring.h"
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstring>
@@ -87,11 +88,18 @@ uint32_t DriverRing::allocate(uint32_t* offsets, uint32_t count) {
   return taken;
 }
 
+// All of them, or none.
 Result<void> DriverRing::release(const uint32_t* offsets, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     uint32_t buffer = offsets[i] / config_.buffer_size;
-    if (buffer >= config_.buffer_count || owner_[buffer] != Owner::kUser)
+    if (buffer >= config_.buffer_count || owner_[buffer] != Owner::kUser) {
+      for (uint32_t marked = 0; marked < i; marked++) owner_[offsets[marked] / config_.buffer_size] = Owner::kUser;
       return misused("released a buffer at offset " + std::to_string(offsets[i]) + " that is not the caller's");
+    }
+    owner_[buffer] = Owner::kBurst;
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t buffer = offsets[i] / config_.buffer_size;
     owner_[buffer] = Owner::kPool;
     free_buffers_.push_back(buffer);
   }
@@ -261,51 +269,60 @@ Result<uint32_t> DriverRing::post() {
   return posted;
 }
 
-Result<uint32_t> DriverRing::receive(const Burst& burst) {
+// How many buffers the next packet has, once everything the device said of them was found to be in order.
+Result<uint16_t> DriverRing::check_received() const {
   uint16_t available = pending();
   if (available > config_.num) return broken("used.idx moved by more than the ring size");
-  uint32_t packet = 0;
-  size_t segment = 0;
-  while (packet < burst.packets && available > 0) {
-    auto first = peek_used(0);
-    if (!first.ok()) return first.error();
-    uint16_t buffers = 1;
-    if (config_.mrg_rxbuf) {
-      uint32_t buffer = segments_[size_t{first.value().id} * config_.max_segments].buffer;
-      std::memcpy(&buffers, pool_ + size_t{buffer} * config_.buffer_size + kNumBuffersOffset, sizeof buffers);
-      if (buffers < 1 || buffers > config_.num)
-        return broken("a received packet says it has " + std::to_string(buffers) + " buffers");
-    }
+  uint16_t buffers = 1;
+  for (uint16_t i = 0; i < buffers; i++) {
+    auto element = peek_used(i);
+    if (!element.ok()) return element.error();
+    auto [id, length] = element.value();
+    if (length > config_.buffer_size || (i == 0 && length < config_.vnet_hdr_len))
+      return broken("the device wrote " + std::to_string(length) + " bytes to a buffer of " +
+                    std::to_string(config_.buffer_size));
+    if (i > 0 || !config_.mrg_rxbuf) continue;
+    uint32_t buffer = segments_[size_t{id} * config_.max_segments].buffer;
+    std::memcpy(&buffers, pool_ + size_t{buffer} * config_.buffer_size + kNumBuffersOffset, sizeof buffers);
     // A packet's buffers are used together (5.1.6.4.1): one move of used.idx shows all of them.
-    if (buffers > available)
+    if (buffers < 1 || buffers > available)
       return broken("a received packet says it has " + std::to_string(buffers) + " buffers, and " +
                     std::to_string(available) + " were used");
-    if (buffers > burst.segment_count - segment) {
-      if (packet == 0)
-        return misused("the burst holds " + std::to_string(burst.segment_count) + " segments, the packet has " +
-                       std::to_string(buffers));
+  }
+  return buffers;
+}
+
+// Packets in front of one that is not in order are received; the next call fails.
+Result<uint32_t> DriverRing::receive(const Burst& burst) {
+  uint32_t packet = 0;
+  size_t segment = 0;
+  while (packet < burst.packets && pending() > 0) {
+    auto checked = check_received();
+    if (!checked.ok()) {
+      if (packet == 0) return checked.error();
       break;
+    }
+    uint16_t buffers = checked.value();
+    if (buffers > burst.segment_count - segment) {
+      if (packet > 0) break;
+      return misused("the burst holds " + std::to_string(burst.segment_count) + " segments, the packet has " +
+                     std::to_string(buffers));
     }
     uint64_t total = 0;
     for (uint16_t i = 0; i < buffers; i++) {
+      // Looked at again, since an earlier buffer of this packet may have been the same one.
       auto element = peek_used(0);
       if (!element.ok()) return element.error();
       auto head = static_cast<uint16_t>(element.value().id);
       uint32_t buffer = segments_[size_t{head} * config_.max_segments].buffer;
-      uint32_t length = element.value().length;
-      if (length > config_.buffer_size || (i == 0 && length < config_.vnet_hdr_len))
-        return broken("the device wrote " + std::to_string(length) + " bytes to a buffer of " +
-                      std::to_string(config_.buffer_size));
       burst.offsets[segment] = buffer * config_.buffer_size;
-      burst.lengths[segment] = length;
-      segment++;
-      total += length;
+      burst.lengths[segment] = std::min(element.value().length, config_.buffer_size);
+      total += burst.lengths[segment++];
       owner_[buffer] = Owner::kUser;
       return_descriptors(head);
       last_used_++;
       counters_.used++;
     }
-    available = static_cast<uint16_t>(available - buffers);
     burst.segments[packet++] = buffers;
     counters_.frames++;
     counters_.bytes += total - config_.vnet_hdr_len;

@@ -106,6 +106,7 @@ class DriverRing {
   uint64_t guest_address_of(size_t offset) const { return config_.guest_address + offset; }
   uint16_t pending() const;
   Result<UsedElement> peek_used(uint16_t ahead) const;
+  Result<uint16_t> check_received() const;
   Result<void> check_burst(const Burst& burst);
   void make_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
   void return_descriptors(uint16_t head);

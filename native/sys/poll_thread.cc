@@ -47,6 +47,7 @@ Result<std::unique_ptr<PollThread>> PollThread::start(Ready ready) {
     return Error{error.code().value(), "pthread_create", {}};
   }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_setname_np(poll->thread_.native_handle(), "vhost-net-poll");
   return poll;
 }
 
@@ -68,7 +69,6 @@ Result<void> PollThread::rearm(uint32_t id, int fd) {
 Result<void> PollThread::remove(int fd) { return control_epoll(epoll_.get(), EPOLL_CTL_DEL, fd, 0, 0); }
 
 void PollThread::run() {
-  ::pthread_setname_np(::pthread_self(), "vhost-net-poll");
   std::array<epoll_event, 64> events;
   for (;;) {
     // EINTR cannot happen with every signal blocked, and the epoll fd outlives this loop: no other error is possible.

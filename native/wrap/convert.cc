@@ -10,16 +10,16 @@ namespace {
 template <typename T>
 std::span<T> to_span(const Napi::Value& value, napi_typedarray_type type, const char* name, const char* type_name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
-    throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a " + type_name);
+    throw_wrong_type(value.Env(), name, std::string("is not a ") + type_name);
   auto array = value.As<Napi::TypedArrayOf<T>>();
   return {array.Data(), array.ElementLength()};
 }
 
 double to_integer(const Napi::Value& value, const char* name, double least, double most) {
-  if (!value.IsNumber()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a number");
+  if (!value.IsNumber()) throw_wrong_type(value.Env(), name, "is not a number");
   double number = value.As<Napi::Number>().DoubleValue();
   if (!(number >= least && number <= most) || number != std::trunc(number))
-    throw Napi::RangeError::New(value.Env(), std::string(name) + " is not an integer in its range");
+    throw_out_of_range(value.Env(), name, "is not an integer in its range");
   return number;
 }
 
@@ -32,6 +32,24 @@ void throw_error(Napi::Env env, const Error& error) {
   exception.Set("errno", Napi::Number::New(env, error.number));
   exception.Set("syscall", Napi::String::New(env, error.operation));
   throw exception;
+}
+
+namespace {
+
+[[noreturn]] void refuse(Napi::Error error, const char* code, const char* name) {
+  error.Set("code", Napi::String::New(error.Env(), code));
+  error.Set("argument", Napi::String::New(error.Env(), name));
+  throw error;
+}
+
+}  // namespace
+
+void throw_wrong_type(Napi::Env env, const char* name, const std::string& problem) {
+  refuse(Napi::TypeError::New(env, problem), "ERR_OPTION_TYPE", name);
+}
+
+void throw_out_of_range(Napi::Env env, const char* name, const std::string& problem) {
+  refuse(Napi::RangeError::New(env, problem), "ERR_OPTION_RANGE", name);
 }
 
 uint64_t to_size(const Napi::Value& value, const char* name) {
@@ -47,28 +65,27 @@ int32_t to_int32(const Napi::Value& value, const char* name) {
 }
 
 uint64_t to_uint64(const Napi::Value& value, const char* name) {
-  if (!value.IsBigInt()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a bigint");
+  if (!value.IsBigInt()) throw_wrong_type(value.Env(), name, "is not a bigint");
   bool lossless = false;
   uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
-  if (!lossless) throw Napi::RangeError::New(value.Env(), std::string(name) + " is not within 64 bits");
+  if (!lossless) throw_out_of_range(value.Env(), name, "is not within 64 bits");
   return number;
 }
 
 bool to_bool(const Napi::Value& value, const char* name) {
-  if (!value.IsBoolean()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a boolean");
+  if (!value.IsBoolean()) throw_wrong_type(value.Env(), name, "is not a boolean");
   return value.As<Napi::Boolean>().Value();
 }
 
 std::string to_string(const Napi::Value& value, const char* name) {
-  if (!value.IsString()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not a string");
+  if (!value.IsString()) throw_wrong_type(value.Env(), name, "is not a string");
   std::string text = value.As<Napi::String>().Utf8Value();
-  if (text.find('\0') != std::string::npos)
-    throw Napi::TypeError::New(value.Env(), std::string(name) + " has a NUL in it");
+  if (text.find('\0') != std::string::npos) throw_wrong_type(value.Env(), name, "has a NUL in it");
   return text;
 }
 
 Napi::Object to_object(const Napi::Value& value, const char* name) {
-  if (!value.IsObject()) throw Napi::TypeError::New(value.Env(), std::string(name) + " is not an object");
+  if (!value.IsObject()) throw_wrong_type(value.Env(), name, "is not an object");
   return value.As<Napi::Object>();
 }
 

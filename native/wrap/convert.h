@@ -24,7 +24,12 @@ inline void value_or_throw(Napi::Env env, Result<void> result) {
   if (!result.ok()) throw_error(env, result.error());
 }
 
-// Each throws a TypeError or RangeError that names the argument: NaN, fractions, negative and lossy values are refused.
+// What JavaScript passed is refused: a TypeError or RangeError with `code` ERR_OPTION_TYPE or ERR_OPTION_RANGE, and
+// `argument`, its name; the message is what is wrong with it.
+[[noreturn]] void throw_wrong_type(Napi::Env env, const char* name, const std::string& problem);
+[[noreturn]] void throw_out_of_range(Napi::Env env, const char* name, const std::string& problem);
+
+// Each refuses what it cannot convert without loss: NaN, fractions, negative and lossy values.
 uint64_t to_size(const Napi::Value& value, const char* name);  // 0 .. 2^53 - 1
 uint32_t to_uint32(const Napi::Value& value, const char* name);
 int32_t to_int32(const Napi::Value& value, const char* name);

@@ -24,8 +24,8 @@ Value from_range(Napi::Env env, Result<MappedRange> mapped) {
 
 void check_range(Napi::Env env, const Mapping& mapping, uint64_t offset, uint64_t length) {
   if (!mapping.contains(offset, length))
-    throw Napi::RangeError::New(env, "the range at " + std::to_string(offset) + ", length " + std::to_string(length) +
-                                         ", is outside the mapping");
+    throw_out_of_range(env, "offset",
+                       std::to_string(offset) + ", length " + std::to_string(length) + ", is outside the mapping");
 }
 
 Value create_memfd(const CallbackInfo& info) {
@@ -55,7 +55,7 @@ Value mapping_view(const CallbackInfo& info) {
   uint64_t offset = to_size(info[1], "offset");
   uint64_t length = to_size(info[2], "length");
   check_range(env, *handle.mapping, offset, length);
-  if (length > kLargestView) throw Napi::RangeError::New(env, "a view is at most 1 GiB");
+  if (length > kLargestView) throw_out_of_range(env, "length", "is over 1 GiB");
 
   // The buffer itself keeps the memory mapped, so that a view nobody could detach any more is never left dangling.
   auto* keeper = new std::shared_ptr<Mapping>(handle.mapping);

@@ -49,7 +49,7 @@ void call_ready(napi_env env, napi_value ready, void*, void* data) {
 
 Value create_poller(const CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (!info[0].IsFunction()) throw Napi::TypeError::New(env, "ready is not a function");
+  if (!info[0].IsFunction()) throw_wrong_type(env, "ready", "is not a function");
   napi_threadsafe_function crossing;
   napi_status status = napi_create_threadsafe_function(env, info[0], nullptr, Napi::String::New(env, "vhost-net poll"),
                                                        0, 1, nullptr, nullptr, nullptr, call_ready, &crossing);

@@ -86,7 +86,7 @@ Value allocate(const CallbackInfo& info) {
 Value release(const CallbackInfo& info) {
   auto offsets = to_uint32s(info[1], "offsets");
   uint32_t count = to_uint32(info[2], "count");
-  if (count > offsets.size()) throw Napi::RangeError::New(info.Env(), "count is over the length of offsets");
+  if (count > offsets.size()) throw_out_of_range(info.Env(), "count", "is over the length of offsets");
   value_or_throw(info.Env(), to_ring(info[0]).release(offsets.data(), count));
   return info.Env().Undefined();
 }
@@ -94,7 +94,7 @@ Value release(const CallbackInfo& info) {
 Value send(const CallbackInfo& info) {
   uint32_t packets = to_uint32(info[4], "packets");
   auto burst = to_burst(info, packets);
-  if (packets > burst.packets) throw Napi::RangeError::New(info.Env(), "packets is over the length of segments");
+  if (packets > burst.packets) throw_out_of_range(info.Env(), "packets", "is over the length of segments");
   return from_number(info.Env(), value_or_throw(info.Env(), to_ring(info[0]).send(burst)));
 }
 
@@ -112,7 +112,7 @@ Value post(const CallbackInfo& info) {
 
 Value arm(const CallbackInfo& info) {
   uint32_t delay = to_uint32(info[1], "delay");
-  if (delay >= 32768) throw Napi::RangeError::New(info.Env(), "delay is not under 32768");
+  if (delay >= 32768) throw_out_of_range(info.Env(), "delay", "is not under 32768");
   return from_bool(info.Env(), to_ring(info[0]).arm(static_cast<uint16_t>(delay)));
 }
 

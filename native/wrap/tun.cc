@@ -15,7 +15,7 @@ using Napi::Value;
 
 uint16_t to_flags(const Value& value) {
   uint32_t flags = to_uint32(value, "flags");
-  if (flags > UINT16_MAX) throw Napi::RangeError::New(value.Env(), "flags are over 16 bits");
+  if (flags > UINT16_MAX) throw_out_of_range(value.Env(), "flags", "has more than 16 bits");
   return static_cast<uint16_t>(flags);
 }
 

@@ -40,7 +40,7 @@ Value reset_owner(const CallbackInfo& info) {
 Value set_mem_table(const CallbackInfo& info) {
   Napi::Env env = info.Env();
   FdHandle& handle = to_open_handle<FdHandle>(info[0]);
-  if (!info[1].IsArray()) throw Napi::TypeError::New(env, "regions is not an array");
+  if (!info[1].IsArray()) throw_wrong_type(env, "regions", "is not an array");
   auto array = info[1].As<Napi::Array>();
   std::vector<uapi::vhost_memory_region> regions;
   std::vector<std::shared_ptr<Mapping>> held;
@@ -49,7 +49,7 @@ Value set_mem_table(const CallbackInfo& info) {
     const auto& mapping = to_open_handle<MappingHandle>(entry.Get("mapping")).mapping;
     uint64_t offset = to_size(entry.Get("offset"), "offset");
     uint64_t size = to_size(entry.Get("memory_size"), "memory_size");
-    if (!mapping->contains(offset, size)) throw Napi::RangeError::New(env, "a region is outside its mapping");
+    if (!mapping->contains(offset, size)) throw_out_of_range(env, "regions", "has one outside its mapping");
     regions.push_back({to_size(entry.Get("guest_phys_addr"), "guest_phys_addr"), size,
                        reinterpret_cast<uint64_t>(mapping->address()) + offset, 0});
     held.push_back(mapping);

@@ -14,11 +14,14 @@ const names = new Map<number, string>(
 )
 
 /**
- * Bits in VHOST_GET_FEATURES that a guest must never reach: 26 is our dirty log; 27 means "vhost adds the header", not
+ * Bits in VHOST_GET_FEATURES that a guest must never reach: 24 is of legacy devices only; 26 is our dirty log; 27 means "vhost adds the header", not
  * ANY_LAYOUT; 33 puts an IOTLB in front of memory, without which SET_BACKEND answers EFAULT (drivers/vhost/net.c).
  */
 const NOT_FOR_GUESTS =
-  bit(VHOST_F.VHOST_F_LOG_ALL) | bit(VHOST_F.VHOST_NET_F_VIRTIO_NET_HDR) | bit(VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM)
+  bit(VIRTIO_F.VIRTIO_F_NOTIFY_ON_EMPTY) |
+  bit(VHOST_F.VHOST_F_LOG_ALL) |
+  bit(VHOST_F.VHOST_NET_F_VIRTIO_NET_HDR) |
+  bit(VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM)
 
 /** What the driver may send needs nothing but IFF_VNET_HDR. */
 const HOST_OFFLOADS =

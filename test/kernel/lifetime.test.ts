@@ -1,0 +1,421 @@
+// Handles closed twice, used afterwards, in any order or never, in processes and threads that end in any way.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import { Burst, Driver } from '../../lib/driver/index.ts'
+import { StateError } from '../../lib/errors.ts'
+import { EventFd } from '../../lib/event/index.ts'
+import { LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
+import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
+import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
+import type { WorkerTask } from '../support/child-worker.ts'
+import { diffSoon, resources } from '../support/resources.ts'
+import { type ScenarioResult, startScenario } from '../support/run-scenario.ts'
+
+const ifname = 'life0'
+
+describe('the lifetime of handles', function () {
+  this.timeout(60_000)
+  let given: Given = {}
+  let held: ReturnType<typeof resources>
+
+  beforeEach(() => {
+    held = resources()
+  })
+
+  afterEach('nothing is left', async () => {
+    closeAll(given)
+    given = {}
+    assert.deepEqual(await diffSoon(held, 5000), [])
+  })
+
+  describe('of one object', () => {
+    /** Every way to touch an object, by the name of its method or property. */
+    type Uses = Readonly<Record<string, (object: never) => unknown>>
+
+    interface Kind {
+      name: string
+      make: () => { close: () => void; closed?: boolean; [Symbol.dispose]?: () => void }
+      prototypes: readonly object[]
+      uses: Uses
+    }
+
+    let memory: NativeMemory
+
+    before(() => {
+      memory = GuestMemory.allocate({ size: 1 << 20 })
+    })
+
+    after(() => memory.close())
+
+    const addresses = { flags: 0, desc_user_addr: 0n, used_user_addr: 0n, avail_user_addr: 0n, log_guest_addr: 0n }
+    const index = 1
+    const ofFd: Uses = { fd: (handle: EventFd) => handle.fd, detach: (handle: EventFd) => handle.detach() }
+
+    const kinds: readonly Kind[] = [
+      {
+        name: 'EventFd',
+        make: () => EventFd.create(),
+        prototypes: [EventFd.prototype],
+        uses: { ...ofFd, signal: (event: EventFd) => event.signal(), read: (event: EventFd) => event.read() },
+      },
+      {
+        name: 'Tap',
+        make: () => Tap.open({ ifname }),
+        prototypes: [Tap.prototype],
+        uses: {
+          ...ofFd,
+          getFeatures: (tap: Tap) => tap.getFeatures(),
+          getIff: (tap: Tap) => tap.getIff(),
+          setQueue: (tap: Tap) => tap.setQueue(true),
+          setOffload: (tap: Tap) => tap.setOffload(0),
+          setVnetHdrSz: (tap: Tap) => tap.setVnetHdrSz(12),
+          getVnetHdrSz: (tap: Tap) => tap.getVnetHdrSz(),
+          setVnetLe: (tap: Tap) => tap.setVnetLe(true),
+          getVnetLe: (tap: Tap) => tap.getVnetLe(),
+          setSndbuf: (tap: Tap) => tap.setSndbuf(1),
+          getSndbuf: (tap: Tap) => tap.getSndbuf(),
+          setPersist: (tap: Tap) => tap.setPersist(true),
+          setCarrier: (tap: Tap) => tap.setCarrier(true),
+        },
+      },
+      {
+        name: 'VhostNet',
+        make: () => VhostNet.open(),
+        prototypes: [VhostNet.prototype, Object.getPrototypeOf(VhostNet.prototype)],
+        uses: {
+          ...ofFd,
+          getFeatures: (vhost: VhostNet) => vhost.getFeatures(),
+          setFeatures: (vhost: VhostNet) => vhost.setFeatures(0n),
+          getBackendFeatures: (vhost: VhostNet) => vhost.getBackendFeatures(),
+          setOwner: (vhost: VhostNet) => vhost.setOwner(),
+          resetOwner: (vhost: VhostNet) => vhost.resetOwner(),
+          setMemTable: (vhost: VhostNet) => vhost.setMemTable(memory),
+          setVringNum: (vhost: VhostNet) => vhost.setVringNum(0, 16),
+          setVringAddr: (vhost: VhostNet) => vhost.setVringAddr(0, addresses),
+          setVringBase: (vhost: VhostNet) => vhost.setVringBase(0, 0),
+          getVringBase: (vhost: VhostNet) => vhost.getVringBase(0),
+          setVringKick: (vhost: VhostNet) => vhost.setVringKick(0, null),
+          setVringCall: (vhost: VhostNet) => vhost.setVringCall(0, null),
+          setVringErr: (vhost: VhostNet) => vhost.setVringErr(0, null),
+          setBackend: (vhost: VhostNet) => vhost.setBackend(0, null),
+        },
+      },
+      {
+        name: 'RtNetlink',
+        make: () => RtNetlink.open(),
+        prototypes: [RtNetlink.prototype],
+        uses: {
+          ...ofFd,
+          getLink: (netlink: RtNetlink) => netlink.getLink({ index }),
+          listLinks: (netlink: RtNetlink) => netlink.listLinks(),
+          addLink: (netlink: RtNetlink) => netlink.addLink({ ifname, kind: 'dummy' }),
+          setLink: (netlink: RtNetlink) => netlink.setLink(index, { up: true }),
+          deleteLink: (netlink: RtNetlink) => netlink.deleteLink(index),
+          listAddresses: (netlink: RtNetlink) => netlink.listAddresses(index),
+          addAddress: (netlink: RtNetlink) => netlink.addAddress(index, { address: '10.0.0.1', prefixLength: 24 }),
+          deleteAddress: (netlink: RtNetlink) =>
+            netlink.deleteAddress(index, { address: '10.0.0.1', prefixLength: 24 }),
+          addNeighbour: (netlink: RtNetlink) =>
+            netlink.addNeighbour(index, { address: '10.0.0.2', mac: '02:00:00:00:00:02' }),
+          deleteNeighbour: (netlink: RtNetlink) => netlink.deleteNeighbour(index, '10.0.0.2'),
+        },
+      },
+      {
+        name: 'LinkWatch',
+        make: () => LinkWatch.open(() => assert.fail('no link changes')),
+        prototypes: [LinkWatch.prototype],
+        uses: ofFd,
+      },
+      {
+        name: 'NativeMemory',
+        make: () => GuestMemory.allocate({ size: 4096 }),
+        prototypes: [],
+        uses: {
+          read: (mine: NativeMemory) => mine.read(0, new Uint8Array(1)),
+          write: (mine: NativeMemory) => mine.write(0, new Uint8Array(1)),
+          window: (mine: NativeMemory) => mine.window(0, 1),
+          locate: (mine: NativeMemory) => mine.locate(0, 1),
+          hostAddress: (mine: NativeMemory) => mine.hostAddress(0, 1),
+          memTable: (mine: NativeMemory) => mine.memTable(),
+        },
+      },
+    ]
+
+    const isClosed = (error: unknown): boolean =>
+      error instanceof StateError && error.code === 'ERR_CLOSED' && /closed/.test(error.message)
+
+    for (const { name, make, prototypes, uses } of kinds) {
+      it(`is closed once and for all: ${name}`, () => {
+        const object = make()
+        assert.equal(object.closed, false)
+        object.close()
+        assert.equal(object.closed, true)
+        object.close()
+        object[Symbol.dispose]!()
+        for (const [use, touch] of Object.entries(uses)) {
+          assert.throws(() => touch(object as never), isClosed, `${name}.${use} after close`)
+        }
+      })
+
+      it(`has no method that this test forgot: ${name}`, () => {
+        // Those that make sense on a closed object, and what watchLinks opens is a socket of its own.
+        const known = new Set([...Object.keys(uses), 'constructor', 'close', 'call', 'watchLinks'])
+        const methods = prototypes.flatMap((prototype) => Object.getOwnPropertyNames(prototype))
+        assert.deepEqual(
+          methods.filter((method) => !known.has(method)),
+          [],
+        )
+      })
+    }
+
+    it('is closed once and for all: a queue of a driver', async () => {
+      const driver = Driver.create({ memory, features, queueSize: 2 })
+      const { rx, tx } = driver.pairs[0]!
+      assert.equal(driver.closed, false)
+      const waiting = [failureOf(() => rx.readable()), failureOf(() => rx.readable())]
+      await driver.close()
+      assert.ok((await Promise.all(waiting)).every(isClosed), 'who waited is told')
+      assert.equal(driver.closed, true)
+      await driver.close()
+      driver.destroy()
+      await driver[Symbol.asyncDispose]()
+      const burst = new Burst(1)
+      for (const use of [
+        () => rx.counters(),
+        () => rx.receive(burst),
+        () => rx.readable(),
+        () => rx.release(new Uint32Array(1), 1),
+        () => rx.releaseBurst(burst),
+        () => tx.counters(),
+        () => tx.inFlight,
+        () => tx.allocate(new Uint32Array(1)),
+        () => tx.send(burst),
+        () => tx.reclaim(),
+        () => tx.writable(),
+        () => tx.drained(),
+        () => tx.release(new Uint32Array(1), 1),
+        () => tx.kick.signal(),
+        () => tx.call.read(),
+      ]) {
+        assert.ok(isClosed(await failureOf(use)), `${use} after close`)
+      }
+    })
+
+    it('is closed once and for all: a backend', async () => {
+      const { backend, driver } = await open(given, { ifname })
+      start({ backend, driver })
+      backend.close()
+      backend.close()
+      backend[Symbol.dispose]()
+      assert.equal(backend.running(0), false)
+      assert.ok(isClosed(await failureOf(() => start({ backend, driver }))))
+      assert.throws(() => backend.stop(0), { name: 'StateError', code: 'ERR_NOT_ACTIVE' })
+    })
+
+    it('gives its fd away and forgets it', () => {
+      const event = EventFd.create()
+      const number = event.detach()
+      assert.equal(event.closed, true)
+      event.close()
+      const again = EventFd.fromFd(number)
+      again.signal(2n)
+      assert.equal(again.read(), 2n)
+      again.close()
+    })
+
+    it('refuses an fd that is closed or of another kind, and leaves it to its owner', () => {
+      const event = EventFd.create()
+      const number = event.fd
+      assert.throws(() => Tap.fromFd(number), { name: 'SystemCallError', syscall: 'TUNGETIFF' })
+      event.signal()
+      assert.equal(event.read(), 1n)
+      event.close()
+      assert.throws(() => EventFd.fromFd(number), { code: 'EBADF', hint: /not open in this process/ })
+    })
+
+    it('refuses a backend that is no tap', () => {
+      const vhost = VhostNet.open()
+      const event = EventFd.create()
+      try {
+        vhost.setOwner()
+        vhost.setMemTable(memory)
+        assert.throws(() => vhost.setBackend(0, event as unknown as Tap), { code: 'ENOTSOCK', hint: /not a tap queue/ })
+      } finally {
+        event.close()
+        vhost.close()
+      }
+    })
+  })
+
+  describe('in an odd order', () => {
+    const mapped = (): boolean => /memfd:vhost-net-memory/.test(readFileSync('/proc/self/maps', 'utf8'))
+
+    it('memory closed first is out of reach for us, and stays for the rings until they are closed', async () => {
+      const { memory, backend, driver, netlink } = await bringUp(given, { ifname })
+      const { tx } = driver.pairs[0]!
+      const view = memory.window(0, 4096)
+      const offsets = new Uint32Array(1)
+      assert.equal(tx.allocate(offsets), 1)
+      memory.close()
+      assert.equal(view.byteLength, 0)
+      assert.equal(view.buffer.byteLength, 0)
+      assert.equal(tx.pool.byteLength, 0)
+      const burst = new Burst(1)
+      burst.add(offsets[0]!, 12 + 60)
+      assert.equal(tx.send(burst), 1)
+      await tx.drained(AbortSignal.timeout(5000))
+      assert.equal(tx.counters().used, 1)
+      driver.destroy()
+      assert.ok(mapped(), 'the worker still reaches it')
+      backend.close()
+      netlink.close()
+      // A detached view lets go of it in a later turn of the event loop.
+      const deadline = Date.now() + 2000
+      while (mapped() && Date.now() < deadline) await setImmediate()
+      assert.equal(mapped(), false)
+    })
+
+    it('memory closed before a pair starts is refused', async () => {
+      const { memory, backend, driver } = await open(given, { ifname })
+      memory.close()
+      const error = await failureOf(() => start({ backend, driver }))
+      assert.ok(error instanceof StateError)
+      assert.equal(error.code, 'ERR_CLOSED')
+    })
+
+    it('a backend closed before an idle driver leaves it able to close', async () => {
+      const { backend, driver } = await bringUp(given, { ifname })
+      assert.ok(await moves(driver, 0))
+      backend.close()
+      await driver.close()
+      assert.equal(driver.closed, true)
+    })
+
+    it('a backend closed before what was sent has left is told of, and everything is released', async () => {
+      const { backend, driver } = await bringUp(given, { ifname })
+      backend.close()
+      const { tx } = driver.pairs[0]!
+      const offsets = new Uint32Array(1)
+      tx.allocate(offsets)
+      const burst = new Burst(1)
+      burst.add(offsets[0]!, 12 + 60)
+      tx.send(burst)
+      const error = await failureOf(() => driver.close({ drainTimeoutMs: 50 }))
+      assert.ok(error instanceof StateError)
+      assert.equal(error.code, 'ERR_NOT_DRAINED')
+      assert.match(error.message, /pair 0 tx: 1/)
+      assert.match(error.hint!, /Close the driver before the backend/)
+      assert.equal(driver.closed, true)
+    })
+
+    it('a pair stopped and started again goes on where it stood', async () => {
+      const { backend, driver } = await bringUp(given, { ifname })
+      assert.ok(await moves(driver, 0))
+      const bases = backend.stop(0)
+      assert.equal(bases.tx, 1)
+      const { rx, tx } = driver.pairs[0]!
+      backend.start(0, { features, rx: { ...rx.vring, base: bases.rx }, tx: { ...tx.vring, base: bases.tx } })
+      assert.ok(await moves(driver, 0))
+      assert.equal(backend.stop(0).tx, 2)
+    })
+  })
+
+  describe('in a process that ends', () => {
+    const run = (name: string, args: string[] = [], execArgv: string[] = []): Promise<ScenarioResult> =>
+      startScenario(name, args, execArgv).ended
+
+    const stages = {
+      memory: 'with memory',
+      eventfds: 'with a watch',
+      opened: 'with an idle NIC',
+      running: 'with pairs running',
+    }
+    for (const [stage, what] of Object.entries(stages)) {
+      it(`without closing anything leaves nothing: ${what}`, async () => {
+        const { status, signal, output, stderr } = await run('end-without-closing', [stage])
+        assert.deepEqual({ status, signal, output, stderr }, { status: 0, signal: null, output: 'ends', stderr: '' })
+      })
+    }
+
+    it('by an uncaught exception leaves nothing', async () => {
+      const { status, stderr } = await run('uncaught-exception')
+      assert.equal(status, 1)
+      assert.match(stderr, /nobody catches this/)
+    })
+
+    it('by process.exit() inside a callback of a watch leaves nothing', async () => {
+      const { status, signal, stderr } = await run('exit-in-a-callback')
+      assert.deepEqual({ status, signal, stderr }, { status: 7, signal: null, stderr: '' })
+    })
+
+    it('by SIGKILL while frames pass leaves nothing', async () => {
+      const { child, next, ended } = startScenario('send-until-killed', [])
+      assert.equal(await next(), 'running')
+      child.kill('SIGKILL')
+      assert.equal((await ended).signal, 'SIGKILL')
+    })
+
+    it('closes what was collected, and warns of it by name', async () => {
+      const { status, output } = await run('collected', [], ['--expose-gc'])
+      assert.equal(status, 0)
+      assert.deepEqual(output, {
+        opened: 4,
+        left: 0,
+        warnings: [
+          'VHOST_HANDLE_LEAK: /dev/vhost-net was collected without close()',
+          'VHOST_HANDLE_LEAK: 8192 bytes of guest memory was collected without close()',
+          'VHOST_HANDLE_LEAK: a forgotten eventfd was collected without close()',
+          'VHOST_HANDLE_LEAK: rtnetlink socket was collected without close()',
+          'VHOST_HANDLE_LEAK: tap child0 was collected without close()',
+        ],
+      })
+    })
+  })
+
+  describe('in worker threads', () => {
+    const script = new URL('../support/child-worker.js', import.meta.url)
+
+    const begin = (then: WorkerTask['then'], count: number, rounds: number): Worker[] =>
+      Array.from({ length: count }, (_, index) => {
+        const workerData: WorkerTask = { then, ifname: `worker${index}`, rounds }
+        return new Worker(script, { workerData })
+      })
+
+    const works = { moved: true, counted: 5n }
+
+    it('four at once load the addon, and each opens and closes NICs and watches of its own', async () => {
+      const rounds = 3
+      const workers = begin('close', 4, rounds)
+      await Promise.all(
+        workers.map(async (worker) => {
+          const messages: unknown[] = []
+          worker.on('message', (message) => messages.push(message))
+          const [status] = await once(worker, 'exit')
+          assert.equal(status, 0)
+          assert.deepEqual(
+            messages,
+            Array.from({ length: rounds }, (_, round) => ({ round, ...works })),
+          )
+        }),
+      )
+    })
+
+    it('one that ends without closing anything leaves nothing', async () => {
+      const [worker] = begin('leave', 1, 1)
+      const message = once(worker!, 'message')
+      assert.deepEqual(await once(worker!, 'exit'), [0])
+      assert.deepEqual(await message, [{ round: 0, ...works }])
+    })
+
+    it('terminated while everything is open, they leave nothing', async () => {
+      const workers = begin('hold', 2, 1)
+      const messages = await Promise.all(workers.map((worker) => once(worker, 'message')))
+      for (const [message] of messages) assert.deepEqual(message, { round: 0, ...works })
+      await Promise.all(workers.map((worker) => worker.terminate()))
+    })
+  })
+})

@@ -1,0 +1,159 @@
+// What tests do in a process of its own, since it ends badly or changes the process: `node child-scenarios.js NAME …`.
+// Each prints lines of JSON.
+
+import { readdirSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
+import { binding } from '../../lib/binding/index.ts'
+import { Burst, type Driver } from '../../lib/driver/index.ts'
+import { VhostNetError } from '../../lib/errors.ts'
+import { EventFd, watchReadable } from '../../lib/event/index.ts'
+import { RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
+import { GuestMemory } from '../../lib/memory/index.ts'
+import { bringUp, type Given, open } from './bring-up.ts'
+
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`)
+}
+
+function describeFailure(body: () => unknown): object {
+  try {
+    body()
+    return { name: 'no error' }
+  } catch (error) {
+    if (!VhostNetError.is(error)) throw error
+    const { name, code, message, hint } = error
+    return { name, code, message, hint }
+  }
+}
+
+/** What was opened and is not closed; the process holds on to it. */
+const given: Given = {}
+const others: unknown[] = []
+
+/** How far a process got when it ended. */
+const stages: Readonly<Record<string, () => unknown>> = {
+  memory: () => {
+    given.memory = GuestMemory.allocate({ size: 1 << 20 })
+  },
+  eventfds: () => {
+    const event = EventFd.create()
+    others.push(
+      event,
+      watchReadable(event, () => print('never called')),
+    )
+  },
+  opened: () => open(given, { ifname: 'child0', queuePairs: 2 }),
+  running: () => bringUp(given, { ifname: 'child0', queuePairs: 2 }),
+}
+
+async function sendForever(driver: Driver): Promise<never> {
+  const { tx } = driver.pairs[0]!
+  const offsets = new Uint32Array(8)
+  for (let frames = 0; ; frames += 8) {
+    const burst = new Burst(8)
+    for (let i = tx.allocate(offsets); i > 0; i--) burst.add(offsets[i - 1]!, 12 + 60)
+    if (tx.send(burst) < 8) throw new Error('a buffer that was free did not fit into the ring')
+    if (frames === 96) print('running')
+    await tx.drained()
+    await setImmediate()
+  }
+}
+
+const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
+  'open-as-nobody': (tun) => {
+    binding()
+    process.setgroups!([])
+    process.setgid!(65534)
+    process.setuid!(65534)
+    print({
+      vhost: describeFailure(() => VhostNet.open()),
+      tap: describeFailure(() => Tap.open({ ifname: 'nobody0', path: tun! })),
+    })
+  },
+
+  'end-without-closing': async (stage) => {
+    await stages[stage!]!()
+    print('ends')
+  },
+
+  'uncaught-exception': async () => {
+    await bringUp(given, { ifname: 'child0' })
+    throw new Error('nobody catches this')
+  },
+
+  'exit-in-a-callback': async () => {
+    await bringUp(given, { ifname: 'child0' })
+    const event = EventFd.create()
+    watchReadable(event, () => process.exit(7), { keepAlive: true })
+    event.signal()
+  },
+
+  'send-until-killed': async () => {
+    const { driver } = await bringUp(given, { ifname: 'child0' })
+    await sendForever(driver)
+  },
+
+  // The timer alone does not keep the process alive, so it fires only where the watch does.
+  'watch-while-idle': (keepAlive) => {
+    const happened: string[] = []
+    const event = EventFd.create()
+    const callback = (): void => {
+      happened.push(`called with ${event.read()}`)
+      watch.stop()
+      event.close()
+    }
+    const watch = watchReadable(event, callback, { keepAlive: keepAlive === 'true' })
+    setTimeout(() => {
+      happened.push('signalled')
+      event.signal(3n)
+    }, 10).unref()
+    process.on('beforeExit', () => happened.push('idle'))
+    process.on('exit', () => print(happened))
+  },
+
+  'throw-in-a-callback': () => {
+    const happened: string[] = []
+    const both = ['first', 'second'].map((name) => {
+      const event = EventFd.create()
+      const callback = (): void => {
+        watch.stop()
+        event.close()
+        happened.push(`${name} called`)
+        throw new Error(`${name} thrown`)
+      }
+      const watch = watchReadable(event, callback, { keepAlive: true })
+      return event
+    })
+    process.on('uncaughtException', (error) => happened.push(error.message))
+    process.on('exit', () => print(happened))
+    for (const event of both) event.signal()
+  },
+
+  collected: async () => {
+    const warnings: string[] = []
+    process.on('warning', (warning) => {
+      warnings.push(`${(warning as NodeJS.ErrnoException).code}: ${warning.message}`)
+    })
+    const before = readdirSync('/proc/self/fd').length
+    ;(() => {
+      EventFd.create('a forgotten eventfd')
+      const vhost = VhostNet.open()
+      vhost.setOwner()
+      Tap.open({ ifname: 'child0' })
+      GuestMemory.allocate({ size: 8192 })
+      RtNetlink.open()
+    })()
+    const opened = readdirSync('/proc/self/fd').length - before
+    const deadline = Date.now() + 10_000
+    while (warnings.length < 5 && Date.now() < deadline) {
+      globalThis.gc!()
+      await setImmediate()
+    }
+    print({ opened, left: readdirSync('/proc/self/fd').length - before, warnings: warnings.sort() })
+  },
+}
+
+const [, , name = '', ...args] = process.argv
+const scenario = scenarios[name]
+if (scenario === undefined) throw new Error(`there is no scenario '${name}'`)
+await scenario(...args)

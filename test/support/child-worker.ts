@@ -1,0 +1,40 @@
+// A worker thread that uses the addon on its own. `workerData`: what to do, and the name of its tap.
+
+import { parentPort, workerData } from 'node:worker_threads'
+import { EventFd, watchReadable } from '../../lib/event/index.ts'
+import { bringUp, closeAll, type Given, moves } from './bring-up.ts'
+
+export interface WorkerTask {
+  /** `close` closes all it opens, `leave` ends without that, `hold` waits to be terminated. */
+  then: 'close' | 'leave' | 'hold'
+  ifname: string
+  rounds: number
+}
+
+const { then, ifname, rounds } = workerData as WorkerTask
+const given: Given = {}
+
+for (let round = 0; round < rounds; round++) {
+  const { driver } = await bringUp(given, { ifname })
+  const moved = await moves(driver, 0)
+  const event = EventFd.create()
+  const counted = await new Promise<bigint>((resolve) => {
+    const watch = watchReadable(
+      event,
+      () => {
+        resolve(event.read())
+        if (then !== 'hold') watch.stop()
+      },
+      { keepAlive: true },
+    )
+    event.signal(5n)
+  })
+  parentPort!.postMessage({ round, moved, counted })
+  if (then !== 'close') continue
+  event.close()
+  const [error] = closeAll(given)
+  if (error !== undefined) throw error
+}
+
+// The driver's queues wait for calls and would keep the thread alive.
+if (then === 'leave') process.exit(0)

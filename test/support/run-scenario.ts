@@ -1,0 +1,52 @@
+// Runs one of child-scenarios.ts in a process of its own.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+
+const script = fileURLToPath(new URL('./child-scenarios.js', import.meta.url))
+
+export interface ScenarioResult {
+  status: number | null
+  signal: NodeJS.Signals | null
+  /** The last line it printed, parsed; undefined where it printed nothing. */
+  output: unknown
+  stderr: string
+}
+
+export interface RunningScenario {
+  child: ChildProcess
+  /** Resolves with each next line it prints, parsed. */
+  next: () => Promise<unknown>
+  ended: Promise<ScenarioResult>
+}
+
+/** Starts it; `execArgv` are options of Node.js. */
+export function startScenario(
+  name: string,
+  args: readonly string[],
+  execArgv: readonly string[] = [],
+): RunningScenario {
+  const child = spawn(process.execPath, [...execArgv, script, name, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const lines = createInterface({ input: child.stdout })
+  const iterator = lines[Symbol.asyncIterator]()
+  let output: unknown
+  lines.on('line', (line) => {
+    output = JSON.parse(line)
+  })
+  const stderr = text(child.stderr)
+  const ended = once(child, 'close').then(async ([status, signal]) => ({
+    status,
+    signal,
+    output,
+    stderr: await stderr,
+  }))
+  return { child, next: async () => JSON.parse((await iterator.next()).value), ended }
+}
+
+/** Runs it to its end. */
+export function runScenario(name: string, ...args: string[]): Promise<ScenarioResult> {
+  return startScenario(name, args).ended
+}
