@@ -20,7 +20,7 @@ Options:
   --help      this text; after a command, that command's
   --version   the version of this package
 
-Exit code: 0 success, 1 failure, 2 wrong usage, 130 or 143 after SIGINT or SIGTERM.
+Exit code: 0 success, 1 failure, 2 wrong usage, 130 or 143 after SIGINT or SIGTERM, 141 if nobody reads stdout.
 `
 
 function version(): string {

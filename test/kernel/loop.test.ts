@@ -161,6 +161,17 @@ describe('vhost-net loop', () => {
     })
   }
 
+  it('unwinds everything when nobody reads its output any more, and exits with 141', async () => {
+    const child = start('loop', '--seconds', '60', '--pairs', '2', '--ifname', 'loopt2')
+    const exited = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>
+    const stderr = text(child.stderr)
+    await once(child.stdout, 'data')
+    child.stdout.destroy()
+    const [code] = await exited
+    assert.equal(code, 141, await stderr)
+    assert.match(await stderr, /interrupted by SIGPIPE/)
+  })
+
   it('puts a tap that was there before back as it was', async () => {
     ip('tuntap', 'add', 'dev', 'loopt1', 'mode', 'tap', 'multi_queue', 'vnet_hdr')
     try {
