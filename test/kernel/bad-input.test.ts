@@ -20,7 +20,7 @@ import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { closeAll, failureOf, features, type Given, open } from '../support/bring-up.ts'
 import { recording } from '../support/failing-binding.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { runScenario } from '../support/run-scenario.ts'
+import { runAsNobody } from '../support/run-scenario.ts'
 import { addTap, ip, ipState, sysfs } from '../support/tuntap.ts'
 
 const ifname = 'bad0'
@@ -364,7 +364,7 @@ describe('bad input', function () {
         const tun = path.join(directory, 'tun')
         execFileSync('mknod', [tun, 'c', '10', '200'])
         execFileSync('chmod', ['0600', tun])
-        const { output } = await runScenario('open-as-nobody', tun)
+        const { output } = await runAsNobody('open', tun)
         const { vhost, tap } = output as Record<'vhost' | 'tap', { name: string; code: string; message: string }>
         assert.equal(vhost.name, 'SystemCallError')
         assert.ok(vhost.code === 'EACCES' || vhost.code === 'EPERM', vhost.code)
@@ -375,7 +375,7 @@ describe('bad input', function () {
 
         execFileSync('chmod', ['0755', directory])
         execFileSync('chmod', ['0666', tun])
-        const allowed = (await runScenario('open-as-nobody', tun)).output as typeof output & { tap: { code: string } }
+        const allowed = (await runAsNobody('open', tun)).output as typeof output & { tap: { code: string } }
         assert.equal(allowed.tap.code, 'EPERM')
         assert.match(String((allowed.tap as { message?: string }).message), /^TUNSETIFF .*\n {2}.*CAP_NET_ADMIN/)
       } finally {

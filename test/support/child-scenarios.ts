@@ -3,7 +3,6 @@
 
 import { readdirSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
-import { binding } from '../../lib/binding/index.ts'
 import { Burst, type Driver } from '../../lib/driver/index.ts'
 import { VhostNetError } from '../../lib/errors.ts'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
@@ -60,11 +59,7 @@ async function sendForever(driver: Driver): Promise<never> {
 }
 
 const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
-  'open-as-nobody': (tun) => {
-    binding()
-    process.setgroups!([])
-    process.setgid!(65534)
-    process.setuid!(65534)
+  open: (tun) => {
     print({
       vhost: describeFailure(() => VhostNet.open()),
       tap: describeFailure(() => Tap.open({ ifname: 'nobody0', path: tun! })),
