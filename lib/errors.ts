@@ -12,6 +12,8 @@ export const ERROR_CODES = {
   ERR_GPA_RANGE: 'a guest-physical range lies outside guest memory, or not within one region of it',
   ERR_GPA_ALIGN: 'a guest-physical address is not aligned as its use demands',
   ERR_GPA_OVERLAP: 'two guest-physical ranges overlap',
+  ERR_GPA_TOO_MANY_REGIONS: 'guest memory has more regions than the vhost module takes',
+  ERR_GPA_IN_USE: 'a region of guest memory cannot go: something that runs lies in it',
   ERR_QUEUE_SIZE: 'a ring size is not a power of two between 1 and 32768',
   ERR_QUEUE_BROKEN: 'the other side of a ring broke its rules, or a buffer was used by who does not own it',
   ERR_CLOSED: 'the object was closed',

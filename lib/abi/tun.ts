@@ -30,6 +30,12 @@ export const TUN_F = {
   TUN_F_USO6: 0x40,
 } as const
 
+/** Flag of TUNSETTXFILTER: all multicast passes. */
+export const TUN_FLT_ALLMULTI = 0x0001
+
+/** Addresses that TUNSETTXFILTER matches exactly (FLT_EXACT_COUNT). */
+export const TUN_FLT_EXACT_COUNT = 8
+
 /** Longest interface name in bytes: IFNAMSIZ less its NUL. */
 export const IFNAME_MAX = 15
 

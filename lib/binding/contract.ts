@@ -44,6 +44,39 @@ export interface VringAddresses {
   log_guest_addr: bigint
 }
 
+/** What VHOST_IOTLB_UPDATE and VHOST_IOTLB_INVALIDATE say. */
+export interface IotlbRequest {
+  /** VHOST_IOTLB_* */
+  type: number
+  iova: bigint
+  size: bigint
+  /** VHOST_ACCESS_* */
+  perm: number
+  /** Where the range lies, for an update: `size` bytes from `offset` of the mapping on. */
+  mapping?: NativeMapping
+  offset?: number
+}
+
+/** What the kernel asks of user space, VHOST_IOTLB_MISS. */
+export interface IotlbMessage {
+  type: number
+  iova: bigint
+  size: bigint
+  perm: number
+}
+
+/** One instruction of classic BPF: struct sock_filter. */
+export interface BpfInstruction {
+  /** 16 bits: BPF_LD, BPF_RET, … */
+  code: number
+  /** 8 bits: instructions to skip where a jump's condition holds. */
+  jt: number
+  /** 8 bits: where it does not. */
+  jf: number
+  /** 32 bits, unsigned. */
+  k: number
+}
+
 export interface TunInterface {
   name: string
   flags: number
@@ -106,10 +139,16 @@ export interface Binding {
   eventfdWrite(fd: NativeFd, value: bigint): void
   eventfdRead(fd: NativeFd): bigint
 
-  memfdCreate(name: string): NativeFd
+  /** `flags`: MFD_HUGETLB with a page size, or 0; close-on-exec and sealing are always on. */
+  memfdCreate(name: string, flags: number): NativeFd
   ftruncate(fd: NativeFd, size: number): void
+  /** F_ADD_SEALS. */
+  addSeals(fd: NativeFd, seals: number): void
   mmapAnonymous(size: number): NativeMapping
-  mmapShared(fd: NativeFd, size: number): NativeMapping
+  /** `reserve`: huge pages are set aside now, and ENOMEM where there are too few. */
+  mmapShared(fd: NativeFd, size: number, reserve: boolean): NativeMapping
+  /** madvise(2) on the whole mapping; MADV_*. */
+  mappingAdvise(mapping: NativeMapping, advice: number): void
   mappingAddress(mapping: NativeMapping): bigint
   /** A window without copy; detached when the mapping is closed. At most 2³⁰ bytes. */
   mappingView(mapping: NativeMapping, offset: number, length: number): ArrayBuffer
@@ -120,21 +159,39 @@ export interface Binding {
 
   vhostGetFeatures(fd: NativeFd): bigint
   vhostSetFeatures(fd: NativeFd, features: bigint): void
+  /** 128 bits. */
+  vhostGetFeaturesArray(fd: NativeFd): bigint
+  vhostSetFeaturesArray(fd: NativeFd, features: bigint): void
   vhostGetBackendFeatures(fd: NativeFd): bigint
+  vhostSetBackendFeatures(fd: NativeFd, features: bigint): void
+  vhostSetForkFromOwner(fd: NativeFd, mode: number): void
+  vhostGetForkFromOwner(fd: NativeFd): number
   vhostSetOwner(fd: NativeFd): void
   vhostResetOwner(fd: NativeFd): void
   /** Also keeps every mapping of the table mapped until the fd is closed or has another table. */
   vhostSetMemTable(fd: NativeFd, regions: readonly MemTableRegion[]): void
+  /** Also keeps the mapping mapped until the fd is closed or has another log. */
+  vhostSetLogBase(fd: NativeFd, mapping: NativeMapping, offset: number, size: number): void
+  vhostSetLogFd(fd: NativeFd, event: NativeFd | null): void
   vhostSetVringNum(fd: NativeFd, index: number, num: number): void
   vhostSetVringAddr(fd: NativeFd, index: number, addresses: VringAddresses): void
   vhostSetVringBase(fd: NativeFd, index: number, base: number): void
   vhostGetVringBase(fd: NativeFd, index: number): number
+  vhostSetVringEndian(fd: NativeFd, index: number, endian: number): void
+  vhostGetVringEndian(fd: NativeFd, index: number): number
+  vhostSetVringBusyloopTimeout(fd: NativeFd, index: number, microseconds: number): void
+  vhostGetVringBusyloopTimeout(fd: NativeFd, index: number): number
   vhostSetVringKick(fd: NativeFd, index: number, event: NativeFd | null): void
   vhostSetVringCall(fd: NativeFd, index: number, event: NativeFd | null): void
   vhostSetVringErr(fd: NativeFd, index: number, event: NativeFd | null): void
   vhostNetSetBackend(fd: NativeFd, index: number, tap: NativeFd | null): void
+  /** An update also keeps its mapping mapped until the fd is closed or loses its owner. */
+  vhostSendIotlb(fd: NativeFd, request: IotlbRequest): void
+  /** null where none is queued. */
+  vhostReceiveIotlb(fd: NativeFd): IotlbMessage | null
 
   tunGetFeatures(fd: NativeFd): number
+  tunSetIfindex(fd: NativeFd, ifindex: number): void
   tunSetIff(fd: NativeFd, name: string, flags: number): TunInterface
   tunGetIff(fd: NativeFd): TunInterface
   tunSetQueue(fd: NativeFd, flags: number): void
@@ -143,10 +200,26 @@ export interface Binding {
   tunGetVnetHdrSz(fd: NativeFd): number
   tunSetVnetLe(fd: NativeFd, littleEndian: boolean): void
   tunGetVnetLe(fd: NativeFd): boolean
+  tunSetVnetBe(fd: NativeFd, bigEndian: boolean): void
+  tunGetVnetBe(fd: NativeFd): boolean
   tunSetSndbuf(fd: NativeFd, bytes: number): void
   tunGetSndbuf(fd: NativeFd): number
   tunSetPersist(fd: NativeFd, persist: boolean): void
+  tunSetOwner(fd: NativeFd, uid: number): void
+  tunSetGroup(fd: NativeFd, gid: number): void
   tunSetCarrier(fd: NativeFd, carrier: boolean): void
+  tunSetLink(fd: NativeFd, type: number): void
+  /** `addresses`: six bytes each. The number that match exactly, 0 where there is no filter now. */
+  tunSetTxFilter(fd: NativeFd, flags: number, addresses: Uint8Array): number
+  /** Also keeps the program where the kernel reads it again (TUNSETQUEUE), until the fd is closed or has another. */
+  tunAttachFilter(fd: NativeFd, program: readonly BpfInstruction[]): void
+  tunDetachFilter(fd: NativeFd): void
+  /** Instructions. */
+  tunGetFilter(fd: NativeFd): number
+  /** The number of a program's fd, which stays the caller's. */
+  tunSetSteeringEbpf(fd: NativeFd, program: number | null): void
+  tunSetFilterEbpf(fd: NativeFd, program: number | null): void
+  tunGetDevNetNs(fd: NativeFd): NativeFd
 
   /** `ethtool -k`: feature name → active. */
   ethtoolFeatures(ifname: string): Record<string, boolean>

@@ -104,8 +104,8 @@ export class Driver {
       })
     }
     const layout: DriverLayout = layOut(checked)
-    memory.locate(checked.address, layout.size)
     const closing = new Teardown()
+    closing.add(memory.pin(checked.address, layout.size, 'a driver'))
     try {
       const pairs = layout.pairs.map(({ rx, tx }, index) => {
         const common = {

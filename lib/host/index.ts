@@ -1,7 +1,10 @@
 // The host room's door.
 
+export type { BpfInstruction, IotlbMessage } from '../binding/index.ts'
 export { ethtoolFeatures } from './ethtool.ts'
+export type { NetNamespace } from './net-namespace.ts'
+export { probeVhostNet, type VhostNetAbilities } from './probe.ts'
 export * from './rtnetlink.ts'
 export { Tap, type TapOptions } from './tap.ts'
-export { Vhost } from './vhost.ts'
+export { type IotlbInvalidate, type IotlbUpdate, Vhost } from './vhost.ts'
 export { VhostNet } from './vhost-net.ts'

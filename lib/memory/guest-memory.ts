@@ -40,8 +40,14 @@ export function regionOf<R extends MemoryRegion>(regions: readonly R[], guestAdd
   throw new GuestMemoryError(
     'ERR_GPA_RANGE',
     `${formatRange(guestAddress, length)} does not lie within one region of guest memory`,
-    { hint: `Guest memory is ${regions.map((r) => formatRange(r.guestAddress, r.size)).join(', ')}.`, context },
+    { hint: describeRegions(regions), context },
   )
+}
+
+/** `Guest memory is [0x0, +0x1000), [0x100000, +0x2000).` */
+export function describeRegions(regions: readonly MemoryRegion[]): string {
+  if (regions.length === 0) return 'Guest memory has no region left.'
+  return `Guest memory is ${regions.map((r) => formatRange(r.guestAddress, r.size)).join(', ')}.`
 }
 
 /** `[0x1000, +0x200)` */

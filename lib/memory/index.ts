@@ -4,9 +4,10 @@ import { BufferMemory } from './buffer-memory.ts'
 import type { GuestMemory as GuestMemoryInterface } from './guest-memory.ts'
 import { type AllocateOptions, NativeMemory } from './native-memory.ts'
 
+export type { BackingOptions } from './backing.ts'
 export { BufferMemory } from './buffer-memory.ts'
 export { formatRange, type MemoryRegion, regionOf } from './guest-memory.ts'
-export { type AllocateOptions, type MappedRange, NativeMemory } from './native-memory.ts'
+export { type AllocateOptions, type MappedRange, NativeMemory, type NativeMemoryEvents } from './native-memory.ts'
 
 /** Memory that a guest, or the in-process driver, shares with a device. */
 export type GuestMemory = GuestMemoryInterface

@@ -1,20 +1,28 @@
 // Guest memory that the kernel's vhost worker can reach.
 
-import { binding, Handle, type MemTableRegion, type NativeMapping, systemCall } from '../binding/index.ts'
-import { InvalidOptionError } from '../errors.ts'
-import { checkObject, checkString } from '../options.ts'
-import { type GuestMemory, type MemoryRegion, regionOf } from './guest-memory.ts'
+import { EventEmitter } from 'node:events'
+import { binding, type MemTableRegion, type NativeMapping, systemCall } from '../binding/index.ts'
+import { GuestMemoryError, InvalidOptionError, StateError } from '../errors.ts'
+import { checkObject } from '../options.ts'
+import { Teardown } from '../teardown.ts'
+import { BACKING_OPTIONS, type Backing, type BackingOptions, checkBacking, type Mapping, mapMemory } from './backing.ts'
+import { describeRegions, formatRange, type GuestMemory, type MemoryRegion, regionOf } from './guest-memory.ts'
+import { checkRegion, checkRegionCount, checkSize, GUEST_ADDRESS_LIMIT, inOrder, overlap } from './regions.ts'
 
-const PAGE_SIZE = 4096
-
-export interface AllocateOptions {
-  /** Bytes, a multiple of 4096. */
-  size: number
-  /** `memfd` (shared, default) or `anonymous` (private to this process). */
-  backing?: 'memfd' | 'anonymous'
-  /** Name of the memfd in `/proc/self/maps`. Default `vhost-net-memory`. */
-  name?: string
-}
+/** One region at guest-physical address 0, of `size` bytes, or several. */
+export type AllocateOptions = BackingOptions &
+  (
+    | {
+        /** Bytes, a multiple of the page size: 4096, or that of `hugetlb`. */
+        size: number
+        regions?: never
+      }
+    | {
+        /** In any order; each begins and ends on a page, below 2⁵², and none overlaps another. */
+        regions: readonly MemoryRegion[]
+        size?: never
+      }
+  )
 
 /** A range of guest memory as its mapping's offset: what the driver's rings need. */
 export interface MappedRange {
@@ -25,71 +33,79 @@ export interface MappedRange {
   guestAddress: number
 }
 
-class Mapping extends Handle<NativeMapping> {
-  constructor(native: NativeMapping, label: string) {
-    super(native, label, (mapping) => binding().closeMapping(mapping))
-  }
+export interface NativeMemoryEvents {
+  /** A region came or went; all there were then. Emitted once the caller of the change has returned. */
+  regionsChanged: [regions: readonly MemoryRegion[]]
 }
 
-/** One region at guest-physical address 0, in memory of this process. Belongs to the thread that made it. */
-export class NativeMemory implements GuestMemory {
-  readonly regions: readonly MemoryRegion[]
-  readonly #mapping: Mapping
+interface MappedRegion extends MemoryRegion {
+  readonly mapping: Mapping
+}
 
-  private constructor(mapping: Mapping, size: number) {
-    this.#mapping = mapping
-    this.regions = [{ guestAddress: 0, size }]
+/** Something that must stay where it is. */
+interface Pin extends MemoryRegion {
+  readonly owner: string
+}
+
+function checkAllocation(options: unknown): { backing: Backing; regions: MemoryRegion[] } {
+  const given = checkObject(options, ['size', ...BACKING_OPTIONS, 'regions'])
+  const backing = checkBacking(given)
+  const { regions } = given
+  if (regions === undefined) {
+    const size = checkSize(given.size, backing.pageSize, 'size')
+    if (size > GUEST_ADDRESS_LIMIT) {
+      throw new InvalidOptionError('ERR_OPTION_RANGE', 'size', `must be at most 2^52, not ${size}`)
+    }
+    return { backing, regions: [{ guestAddress: 0, size }] }
+  }
+  if (given.size !== undefined) {
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'regions', 'and size exclude each other')
+  }
+  if (!Array.isArray(regions)) throw new InvalidOptionError('ERR_OPTION_TYPE', 'regions', 'must be an array')
+  if (regions.length === 0) throw new InvalidOptionError('ERR_OPTION_RANGE', 'regions', 'must be one at least')
+  const checked = regions.map((region, i) => checkRegion(region, backing.pageSize, `regions[${i}]`))
+  return { backing, regions: inOrder(checked) }
+}
+
+/** Regions in memory of this process, each a mapping of its own. Belongs to the thread that made it. */
+export class NativeMemory extends EventEmitter<NativeMemoryEvents> implements GuestMemory {
+  readonly #backing: Backing
+  readonly #followers = new Set<() => void>()
+  readonly #pins = new Set<Pin>()
+  #mapped: readonly MappedRegion[]
+  #regions: readonly MemoryRegion[] = []
+  #closed = false
+
+  private constructor(backing: Backing, mapped: readonly MappedRegion[]) {
+    super()
+    this.#backing = backing
+    this.#mapped = mapped
+    this.#list()
   }
 
   /**
-   * Maps new memory, filled with zeros; pages are taken when first touched.
-   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN`
-   * @throws {SystemCallError} `ENOMEM`, `EMFILE`
+   * Maps new memory, filled with zeros; pages are taken when first touched, unless `prefault` or `hugetlb` takes them now.
+   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN`, `ERR_OPTION_CONFLICT`
+   * @throws {GuestMemoryError} `ERR_GPA_ALIGN`, `ERR_GPA_OVERLAP`
+   * @throws {SystemCallError} `ENOMEM`, `EMFILE`; `ENODEV` of huge pages; `EFAULT`, `EINVAL` of `prefault` and `thp`
    */
   static allocate(options: AllocateOptions): NativeMemory {
-    checkObject(options, ['size', 'backing', 'name'])
-    const { size, backing = 'memfd' } = options
-    const name = checkString(options.name, 'name', 'vhost-net-memory')
-    if (typeof size !== 'number') throw new InvalidOptionError('ERR_OPTION_TYPE', 'size', 'must be a number of bytes')
-    if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
-      throw new InvalidOptionError(
-        'ERR_OPTION_RANGE',
-        'size',
-        `must be a positive multiple of ${PAGE_SIZE}, not ${size}`,
-      )
-    }
-    if (backing !== 'memfd' && backing !== 'anonymous') {
-      throw new InvalidOptionError('ERR_OPTION_RANGE', 'backing', `must be 'memfd' or 'anonymous', not '${backing}'`)
-    }
-    const subject = `${size} bytes of guest memory`
-    const hints = { ENOMEM: 'Less memory, or a higher limit of address space (ulimit -v), is needed.' }
-    const call = <T>(operation: () => T) => systemCall(operation, { subject, hints })
-    if (backing === 'anonymous') {
-      return new NativeMemory(
-        new Mapping(
-          call(() => binding().mmapAnonymous(size)),
-          subject,
-        ),
-        size,
-      )
-    }
-    const fd = call(() => binding().memfdCreate(name))
+    const { backing, regions } = checkAllocation(options)
+    const made = new Teardown()
     try {
-      call(() => binding().ftruncate(fd, size))
-      return new NativeMemory(
-        new Mapping(
-          call(() => binding().mmapShared(fd, size)),
-          subject,
-        ),
-        size,
-      )
-    } finally {
-      binding().closeFd(fd)
+      const mapped = regions.map((region) => ({ ...region, mapping: made.own(mapMemory(region.size, backing)) }))
+      return new NativeMemory(backing, mapped)
+    } catch (error) {
+      throw made.unwind(error)
     }
   }
 
+  get regions(): readonly MemoryRegion[] {
+    return this.#regions
+  }
+
   get closed(): boolean {
-    return this.#mapping.closed
+    return this.#closed
   }
 
   read(guestAddress: number, target: Uint8Array): void {
@@ -102,17 +118,124 @@ export class NativeMemory implements GuestMemory {
     binding().mappingWrite(mapping, offset, source)
   }
 
+  /** One also has no bytes any more once its region was removed. @see {@link GuestMemory.window} */
   window(guestAddress: number, length: number): Uint8Array {
     const { mapping, offset } = this.locate(guestAddress, length)
     const subject = `a window of ${length} bytes`
     return new Uint8Array(systemCall(() => binding().mappingView(mapping, offset, length), { subject }))
   }
 
+  /**
+   * Adds a region, backed like the others. Queue pairs that know this memory take the new table while they run; where
+   * one cannot, all keep the former table and there is no new region.
+   * @throws {InvalidOptionError} `ERR_OPTION_*`
+   * @throws {GuestMemoryError} `ERR_GPA_ALIGN`, `ERR_GPA_OVERLAP`; `ERR_GPA_TOO_MANY_REGIONS` of a queue pair
+   * @throws {SystemCallError} as `allocate`, or of `VHOST_SET_MEM_TABLE`
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  addRegion(region: MemoryRegion): void {
+    this.#assertOpen()
+    const added = checkRegion(region, this.#backing.pageSize)
+    inOrder([...this.#regions, added])
+    const undo = new Teardown()
+    try {
+      const mapping = undo.own(mapMemory(added.size, this.#backing))
+      this.#change(inOrder([...this.#mapped, { ...added, mapping }]))
+    } catch (error) {
+      throw undo.unwind(error)
+    }
+  }
+
+  /**
+   * Removes the region that begins at `guestAddress`. Its windows lose their bytes; it is unmapped once no vhost fd's
+   * table has it. Where a queue pair cannot take the new table, all keep the former one and the region stays. Buffers
+   * that a driver still offers in it are lost, and the ring reports a fault.
+   * @throws {GuestMemoryError} `ERR_GPA_RANGE` where no region begins there, `ERR_GPA_IN_USE` where a running ring or a
+   * driver lies in it
+   * @throws {SystemCallError} of `VHOST_SET_MEM_TABLE`
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  removeRegion(guestAddress: number): void {
+    this.#assertOpen()
+    const removed = this.#mapped.find((region) => region.guestAddress === guestAddress)
+    if (removed === undefined) {
+      throw new GuestMemoryError('ERR_GPA_RANGE', `no region of guest memory begins at ${guestAddress}`, {
+        hint: describeRegions(this.#regions),
+        context: { guestAddress },
+      })
+    }
+    for (const pin of this.#pins) {
+      if (!overlap(pin, removed)) continue
+      const range = formatRange(removed.guestAddress, removed.size)
+      throw new GuestMemoryError('ERR_GPA_IN_USE', `the region ${range} cannot go: ${pin.owner} lies in it`, {
+        hint: 'Stop the queue pair, or close the driver, first.',
+        context: { guestAddress, owner: pin.owner },
+      })
+    }
+    this.#change(this.#mapped.filter((region) => region !== removed))
+    removed.mapping.close()
+  }
+
+  // Followers ask for the table themselves, so the list is the new one while they are told, and the former one again
+  // where they are told to go back.
+  #change(mapped: readonly MappedRegion[]): void {
+    const former = this.#mapped
+    const undo = new Teardown()
+    this.#mapped = mapped
+    try {
+      for (const reload of this.#followers) {
+        reload()
+        undo.add(reload)
+      }
+    } catch (error) {
+      this.#mapped = former
+      throw undo.unwind(error)
+    }
+    this.#list()
+    const regions = this.#regions
+    queueMicrotask(() => this.emit('regionsChanged', regions))
+  }
+
+  #list(): void {
+    this.#regions = this.#mapped.map(({ guestAddress, size }) => ({ guestAddress, size }))
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StateError('ERR_CLOSED', 'guest memory is closed')
+  }
+
+  /**
+   * @internal Has `reload` called whenever the regions change, until the returned function is called. It takes the table
+   * anew; where it throws, it must still have the former one.
+   */
+  follow(reload: () => void): () => void {
+    this.#assertOpen()
+    this.#followers.add(reload)
+    return () => {
+      this.#followers.delete(reload)
+    }
+  }
+
+  /**
+   * @internal Keeps the region of a range from being removed, until the returned function is called.
+   * @param owner what lies there, for the message: `'the used ring of pair 0 rx'`.
+   * @throws {GuestMemoryError} `ERR_GPA_RANGE`
+   */
+  pin(guestAddress: number, size: number, owner: string): () => void {
+    this.#assertOpen()
+    regionOf(this.#mapped, guestAddress, size)
+    const pin: Pin = { guestAddress, size, owner }
+    this.#pins.add(pin)
+    return () => {
+      this.#pins.delete(pin)
+    }
+  }
+
   /** @internal Where a range lies in native memory. @throws {GuestMemoryError} `ERR_GPA_RANGE` */
   locate(guestAddress: number, length: number): MappedRange {
-    const region = regionOf(this.regions, guestAddress, length)
+    const region = regionOf(this.#mapped, guestAddress, length)
     return {
-      mapping: this.#mapping.native,
+      mapping: region.mapping.native,
       offset: guestAddress - region.guestAddress,
       guestAddress: region.guestAddress,
     }
@@ -124,18 +247,27 @@ export class NativeMemory implements GuestMemory {
     return binding().mappingAddress(mapping) + BigInt(offset)
   }
 
-  /** @internal All regions, as VHOST_SET_MEM_TABLE wants them. */
+  /**
+   * @internal All regions, as VHOST_SET_MEM_TABLE wants them.
+   * @throws {GuestMemoryError} `ERR_GPA_TOO_MANY_REGIONS`
+   * @throws {StateError} `ERR_CLOSED`
+   */
   memTable(): MemTableRegion[] {
-    return this.regions.map(({ guestAddress, size }) => ({
+    this.#assertOpen()
+    checkRegionCount(this.#mapped.length)
+    return this.#mapped.map(({ guestAddress, size, mapping }) => ({
       guest_phys_addr: guestAddress,
       memory_size: size,
-      mapping: this.#mapping.native,
+      mapping: mapping.native,
       offset: 0,
     }))
   }
 
   close(): void {
-    this.#mapping.close()
+    this.#closed = true
+    const all = new Teardown()
+    for (const { mapping } of this.#mapped) all.own(mapping)
+    all.run()
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 #include "sys/memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -7,8 +8,8 @@ namespace vhostnet {
 
 Mapping::~Mapping() { ::munmap(address_, size_); }
 
-Result<UniqueFd> memfd_create(const char* name) {
-  int fd = ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+Result<UniqueFd> memfd_create(const char* name, uint32_t flags) {
+  int fd = ::memfd_create(name, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return system_error("memfd_create");
   return UniqueFd(fd);
 }
@@ -21,16 +22,29 @@ Result<void> truncate(int fd, uint64_t size) {
   return {};
 }
 
-Result<MappedRange> map(int fd, size_t size) {
-  int flags = MAP_NORESERVE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
-  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-  if (address == MAP_FAILED) return system_error("mmap");
-  if (::madvise(address, size, MADV_DONTFORK) < 0) {
-    Error error = system_error("madvise");
-    ::munmap(address, size);
-    return error;
+Result<void> add_seals(int fd, uint32_t seals) {
+  if (::fcntl(fd, F_ADD_SEALS, seals) < 0) return system_error("F_ADD_SEALS");
+  return {};
+}
+
+Result<void> advise(uint8_t* address, size_t size, int advice) {
+  int result;
+  do result = ::madvise(address, size, advice);
+  while (result < 0 && errno == EINTR);
+  if (result < 0) return system_error("madvise");
+  return {};
+}
+
+Result<MappedRange> map(int fd, size_t size, bool reserve) {
+  int flags = (reserve ? 0 : MAP_NORESERVE) | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+  void* mapped = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (mapped == MAP_FAILED) return system_error("mmap");
+  MappedRange range{static_cast<uint8_t*>(mapped), size};
+  if (auto advised = advise(range.address, size, MADV_DONTFORK); !advised.ok()) {
+    ::munmap(mapped, size);
+    return advised.error();
   }
-  return MappedRange{static_cast<uint8_t*>(address), size};
+  return range;
 }
 
 }  // namespace vhostnet

@@ -31,15 +31,24 @@ struct MappedRange {
   size_t size;
 };
 
-// memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING). EINVAL: name over 249 bytes.
-Result<UniqueFd> memfd_create(const char* name);
+// memfd_create(name, flags | MFD_CLOEXEC | MFD_ALLOW_SEALING). flags: MFD_HUGETLB with log2 of the page size from bit
+// MFD_HUGE_SHIFT on (linux/memfd.h), or 0. EINVAL: name over 249 bytes. ENODEV: no huge pages of that size.
+Result<UniqueFd> memfd_create(const char* name, uint32_t flags);
 
-// ftruncate(fd, size). EINVAL, EFBIG: size out of range.
+// ftruncate(fd, size). EINVAL, EFBIG: size out of range. EPERM: sealed.
 Result<void> truncate(int fd, uint64_t size);
 
-// mmap(size) read-write. fd < 0: private and anonymous; else shared, from offset 0. Pages are taken when first touched
-// (MAP_NORESERVE) and not given to children (MADV_DONTFORK: a fork would make copy-on-write move pages away from the
-// vhost worker). ENOMEM: no address space or over RLIMIT_AS.
-Result<MappedRange> map(int fd, size_t size);
+// fcntl(fd, F_ADD_SEALS, seals): F_SEAL_* of linux/fcntl.h. EPERM: F_SEAL_SEAL is set. EINVAL: not a memfd.
+Result<void> add_seals(int fd, uint32_t seals);
+
+// madvise(address, size, advice): MADV_* of asm-generic/mman-common.h. EINVAL: the kernel lacks the advice. ENOMEM,
+// EFAULT: MADV_POPULATE_WRITE found no page.
+Result<void> advise(uint8_t* address, size_t size, int advice);
+
+// mmap(size) read-write. fd < 0: private and anonymous; else shared, from offset 0. Pages are taken when first touched,
+// and not given to children (MADV_DONTFORK: a fork would make copy-on-write move pages away from the vhost worker).
+// reserve: huge pages are set aside now. Without it (MAP_NORESERVE) the first touch of one that is missing is a SIGBUS.
+// ENOMEM: no address space, over RLIMIT_AS, or too few huge pages to reserve.
+Result<MappedRange> map(int fd, size_t size, bool reserve);
 
 }  // namespace vhostnet

@@ -26,7 +26,7 @@ void Handle::close() {
 // The fd goes first: only then has the vhost worker let go of the memory.
 void FdHandle::release() {
   fd.reset();
-  held.clear();
+  let_go();
 }
 
 void MappingHandle::release() {

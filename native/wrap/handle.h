@@ -1,6 +1,7 @@
 // Native resources as opaque JavaScript values, released by close, by collection or by the end of the environment.
 #pragma once
 
+#include <linux/filter.h>
 #include <napi.h>
 
 #include <memory>
@@ -40,8 +41,19 @@ class FdHandle final : public Handle {
   FdHandle(Napi::Env env, UniqueFd opened) : Handle(env), fd(std::move(opened)) {}
 
   UniqueFd fd;
-  // What a vhost worker can reach through this fd's memory table stays mapped for as long as the fd is open.
+  // What a vhost worker can reach through this fd stays mapped for as long as the fd is open: through its memory table,
+  // its dirty log and its IOTLB.
   std::vector<std::shared_ptr<Mapping>> held;
+  std::vector<std::shared_ptr<Mapping>> held_log;
+  std::vector<std::shared_ptr<Mapping>> held_iotlb;
+  // TUNATTACHFILTER: the kernel keeps the address and reads it again whenever TUNSETQUEUE attaches a queue.
+  std::vector<sock_filter> filter;
+
+  void let_go() {
+    held.clear();
+    held_log.clear();
+    held_iotlb.clear();
+  }
 
  private:
   void release() override;

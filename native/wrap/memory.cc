@@ -30,7 +30,7 @@ void check_range(Napi::Env env, const Mapping& mapping, uint64_t offset, uint64_
 
 Value create_memfd(const CallbackInfo& info) {
   std::string name = to_string(info[0], "name");
-  return from_fd(info.Env(), value_or_throw(info.Env(), memfd_create(name.c_str())));
+  return from_fd(info.Env(), value_or_throw(info.Env(), memfd_create(name.c_str(), to_uint32(info[1], "flags"))));
 }
 
 Value set_length(const CallbackInfo& info) {
@@ -38,10 +38,23 @@ Value set_length(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Value map_anonymous(const CallbackInfo& info) { return from_range(info.Env(), map(-1, to_size(info[0], "size"))); }
+Value seal(const CallbackInfo& info) {
+  value_or_throw(info.Env(), add_seals(to_fd(info[0]), to_uint32(info[1], "seals")));
+  return info.Env().Undefined();
+}
+
+Value map_anonymous(const CallbackInfo& info) {
+  return from_range(info.Env(), map(-1, to_size(info[0], "size"), false));
+}
 
 Value map_shared(const CallbackInfo& info) {
-  return from_range(info.Env(), map(to_fd(info[0]), to_size(info[1], "size")));
+  return from_range(info.Env(), map(to_fd(info[0]), to_size(info[1], "size"), to_bool(info[2], "reserve")));
+}
+
+Value advise_mapping(const CallbackInfo& info) {
+  const Mapping& mapping = *to_open_handle<MappingHandle>(info[0]).mapping;
+  value_or_throw(info.Env(), advise(mapping.address(), mapping.size(), to_int32(info[1], "advice")));
+  return info.Env().Undefined();
 }
 
 Value mapping_address(const CallbackInfo& info) {
@@ -103,9 +116,10 @@ Value close_mapping(const CallbackInfo& info) {
 }
 
 constexpr Export kExports[] = {
-    {"memfdCreate", create_memfd}, {"ftruncate", set_length},           {"mmapAnonymous", map_anonymous},
-    {"mmapShared", map_shared},    {"mappingAddress", mapping_address}, {"mappingView", mapping_view},
-    {"mappingRead", read_mapping}, {"mappingWrite", write_mapping},     {"closeMapping", close_mapping},
+    {"memfdCreate", create_memfd},       {"ftruncate", set_length},        {"addSeals", seal},
+    {"mappingAdvise", advise_mapping},   {"mmapAnonymous", map_anonymous}, {"mmapShared", map_shared},
+    {"mappingAddress", mapping_address}, {"mappingView", mapping_view},    {"mappingRead", read_mapping},
+    {"mappingWrite", write_mapping},     {"closeMapping", close_mapping},
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The tun ioctls and the offloads of a device for JavaScript.
 #include "sys/tun.h"
 
+#include <limits>
+
 #include "sys/ethtool.h"
 #include "wrap/convert.h"
 #include "wrap/exports.h"
@@ -44,8 +46,67 @@ Value set_bool(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Value get_vnet_le(const CallbackInfo& info) {
-  return from_bool(info.Env(), value_or_throw(info.Env(), tun_get_vnet_le(to_fd(info[0]))));
+template <auto get>
+Value get_bool(const CallbackInfo& info) {
+  return from_bool(info.Env(), value_or_throw(info.Env(), get(to_fd(info[0]))));
+}
+
+template <auto set>
+Value set_uint(const CallbackInfo& info) {
+  value_or_throw(info.Env(), set(to_fd(info[0]), to_uint32(info[1], "value")));
+  return info.Env().Undefined();
+}
+
+// A program's number, or null where JavaScript says "none" and the kernel -1.
+template <auto set>
+Value set_program(const CallbackInfo& info) {
+  int program = info[1].IsNull() ? -1 : to_int32(info[1], "program");
+  if (program < 0 && !info[1].IsNull()) throw_out_of_range(info.Env(), "program", "is negative");
+  value_or_throw(info.Env(), set(to_fd(info[0]), program));
+  return info.Env().Undefined();
+}
+
+Value set_tx_filter(const CallbackInfo& info) {
+  auto addresses = to_bytes(info[2], "addresses");
+  if (addresses.size() % 6 != 0 || addresses.size() / 6 > UINT16_MAX)
+    throw_out_of_range(info.Env(), "addresses", "is not six bytes each of at most 65535");
+  auto exact = tun_set_tx_filter(to_fd(info[0]), to_flags(info[1]), addresses);
+  return from_number(info.Env(), value_or_throw(info.Env(), std::move(exact)));
+}
+
+template <typename T>
+T to_field(const Napi::Object& object, const char* name) {
+  uint32_t value = to_uint32(object.Get(name), name);
+  if (value > std::numeric_limits<T>::max()) throw_out_of_range(object.Env(), name, "has too many bits");
+  return static_cast<T>(value);
+}
+
+Value attach_filter(const CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  FdHandle& handle = to_open_handle<FdHandle>(info[0]);
+  if (!info[1].IsArray()) throw_wrong_type(env, "program", "is not an array");
+  auto array = info[1].As<Napi::Array>();
+  if (array.Length() > UINT16_MAX) throw_out_of_range(env, "program", "has more than 65535 instructions");
+  std::vector<sock_filter> program;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    Napi::Object instruction = to_object(array.Get(i), "instruction");
+    program.push_back({to_field<uint16_t>(instruction, "code"), to_field<uint8_t>(instruction, "jt"),
+                       to_field<uint8_t>(instruction, "jf"), to_field<uint32_t>(instruction, "k")});
+  }
+  value_or_throw(env, tun_attach_filter(handle.fd.get(), program));
+  handle.filter = std::move(program);
+  return env.Undefined();
+}
+
+Value detach_filter(const CallbackInfo& info) {
+  FdHandle& handle = to_open_handle<FdHandle>(info[0]);
+  value_or_throw(info.Env(), tun_detach_filter(handle.fd.get()));
+  handle.filter.clear();
+  return info.Env().Undefined();
+}
+
+Value get_dev_net_ns(const CallbackInfo& info) {
+  return from_fd(info.Env(), value_or_throw(info.Env(), tun_get_dev_net_ns(to_fd(info[0]))));
 }
 
 Value set_iff(const CallbackInfo& info) {
@@ -59,11 +120,6 @@ Value set_queue(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Value set_offload(const CallbackInfo& info) {
-  value_or_throw(info.Env(), tun_set_offload(to_fd(info[0]), to_uint32(info[1], "offload")));
-  return info.Env().Undefined();
-}
-
 Value offloads_of(const CallbackInfo& info) {
   auto features = value_or_throw(info.Env(), ethtool_features(to_string(info[0], "ifname")));
   Napi::Object object = Napi::Object::New(info.Env());
@@ -73,18 +129,31 @@ Value offloads_of(const CallbackInfo& info) {
 
 constexpr Export kExports[] = {
     {"tunGetFeatures", get_number<tun_get_features>},
+    {"tunSetIfindex", set_uint<tun_set_ifindex>},
     {"tunSetIff", set_iff},
     {"tunGetIff", get_iff},
     {"tunSetQueue", set_queue},
-    {"tunSetOffload", set_offload},
+    {"tunSetOffload", set_uint<tun_set_offload>},
     {"tunSetVnetHdrSz", set_int<tun_set_vnet_hdr_sz>},
     {"tunGetVnetHdrSz", get_number<tun_get_vnet_hdr_sz>},
     {"tunSetVnetLe", set_bool<tun_set_vnet_le>},
-    {"tunGetVnetLe", get_vnet_le},
+    {"tunGetVnetLe", get_bool<tun_get_vnet_le>},
+    {"tunSetVnetBe", set_bool<tun_set_vnet_be>},
+    {"tunGetVnetBe", get_bool<tun_get_vnet_be>},
     {"tunSetSndbuf", set_int<tun_set_sndbuf>},
     {"tunGetSndbuf", get_number<tun_get_sndbuf>},
     {"tunSetPersist", set_bool<tun_set_persist>},
+    {"tunSetOwner", set_uint<tun_set_owner>},
+    {"tunSetGroup", set_uint<tun_set_group>},
     {"tunSetCarrier", set_bool<tun_set_carrier>},
+    {"tunSetLink", set_int<tun_set_link>},
+    {"tunSetTxFilter", set_tx_filter},
+    {"tunAttachFilter", attach_filter},
+    {"tunDetachFilter", detach_filter},
+    {"tunGetFilter", get_number<tun_get_filter>},
+    {"tunSetSteeringEbpf", set_program<tun_set_steering_ebpf>},
+    {"tunSetFilterEbpf", set_program<tun_set_filter_ebpf>},
+    {"tunGetDevNetNs", get_dev_net_ns},
     {"ethtoolFeatures", offloads_of},
 };
 

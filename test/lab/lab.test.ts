@@ -198,7 +198,9 @@ describe('lab', function () {
     it(`has the devices and modules on ${kernel}`, async () => {
       const modules = 'macvtap bridge veth vxlan geneve openvswitch'
       const script = `uname -r && modprobe -a ${modules} && ls /dev/vhost-net /dev/net/tun /dev/kvm`
-      const lab = new Lab('--kernel', kernel, '--', 'sh', '-c', script)
+      // One CPU: a kernel that patches its code while another emulated CPU runs it was once seen to stop with an Oops
+      // (int3 in sched_clock_cpu of 7.3, before /init), which is QEMU's matter.
+      const lab = new Lab('--kernel', kernel, '--cpus', '1', '--', 'sh', '-c', script)
       assert.equal(await lab.end(), 0, lab.stderr)
       const [release, ...devices] = lab.stdout.trimEnd().split('\n')
       assert.equal(release?.startsWith(`${kernel}.`), true, release)

@@ -58,6 +58,10 @@ export interface TwoNicsOptions {
   bufferSize?: number
   /** Of taps and bridge. Default 1500. */
   mtu?: number
+  /** Makes the memory of a NIC, for a driver that takes `size` bytes of it. Default one region of that size. */
+  memory?: (size: number) => NativeMemory
+  /** Guest-physical address of the driver's rings and buffers. Default 0. */
+  address?: number
 }
 
 /** Frames that one pair of a NIC is to send to the other NIC. */
@@ -177,11 +181,12 @@ export class Nic {
   }
 
   static async open(source: number, netlink: RtNetlink, options: TwoNicsOptions): Promise<Nic> {
-    const { features, queuePairs = 1, queueSize = 64, bufferSize = 2048 } = options
-    const layout = { features, queuePairs, queueSize, bufferSize }
+    const { features, queuePairs = 1, queueSize = 64, bufferSize = 2048, address = 0 } = options
+    const { memory: make = (size) => GuestMemory.allocate({ size }) } = options
+    const layout = { features, queuePairs, queueSize, bufferSize, address }
     const closing = new Teardown()
     try {
-      const memory = closing.own(GuestMemory.allocate({ size: Driver.memoryNeeded(layout) }))
+      const memory = closing.own(make(Driver.memoryNeeded(layout)))
       const backend = closing.own(await VhostNetBackend.open({ memory, queuePairs, tap: { ifname: 'vnt%d' } }))
       return new Nic(source, netlink, { ...layout, memory }, backend, closing)
     } catch (error) {

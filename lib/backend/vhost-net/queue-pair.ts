@@ -34,6 +34,7 @@ export class QueuePair {
   readonly #errors: readonly EventFd[]
   readonly #vhostMask: bigint
   #running: Teardown | undefined
+  #following = false
   #bases: PairBases = { rx: 0, tx: 0 }
   #ranBefore = false
 
@@ -79,6 +80,7 @@ export class QueuePair {
     try {
       vhost.setFeatures(vhostFeatures(features, this.#vhostMask))
       vhost.setMemTable(memory)
+      this.#follow()
       this.#setVring(VHOST_NET_VQ_RX, rx, undo)
       this.#setVring(VHOST_NET_VQ_TX, tx, undo)
       tap.setVnetHdrSz(VIRTIO_NET_HDR_SIZE)
@@ -104,10 +106,22 @@ export class QueuePair {
     this.#ranBefore = true
   }
 
+  // The fd has a table from its first start on, running or not, and what is in it stays mapped.
+  #follow(): void {
+    if (this.#following) return
+    const { memory } = this.#options
+    this.#opened.add(memory.follow(() => this.#vhost.setMemTable(memory)))
+    this.#following = true
+  }
+
   #setVring(index: number, ring: Vring, undo: Teardown): void {
     const vhost = this.#vhost
     const { memory } = this.#options
     const sizes = vringSizes(ring.num)
+    const name = `${this.#name} ${index === VHOST_NET_VQ_RX ? 'rx' : 'tx'}`
+    undo.add(memory.pin(ring.desc, sizes.desc, `the descriptor table of ${name}`))
+    undo.add(memory.pin(ring.avail, sizes.avail, `the available ring of ${name}`))
+    undo.add(memory.pin(ring.used, sizes.used, `the used ring of ${name}`))
     vhost.setVringNum(index, ring.num)
     vhost.setVringBase(index, ring.base ?? 0)
     vhost.setVringAddr(index, {
