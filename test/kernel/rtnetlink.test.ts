@@ -166,15 +166,7 @@ describe('RtNetlink', function () {
     assert.throws(() => ip('link', 'show', 'dev', link.ifname))
   })
 
-  it('makes a dummy, with MAC and MTU', function () {
-    const probe = owned()
-    try {
-      ip('link', 'add', probe, 'type', 'dummy')
-    } catch {
-      // Only outside the lab: its kernels have the driver.
-      if (this.test !== undefined) this.test.title += ': skipped, this kernel has no dummy driver'
-      this.skip()
-    }
+  it('makes a dummy, with MAC and MTU', () => {
     const link = netlink.addLink({ kind: 'dummy', ifname: owned(), mac: '52:54:00:12:34:56', mtu: 1400 })
     const { address, mtu, linkinfo } = ipLink(link.ifname)
     assert.deepEqual([address, mtu, linkinfo?.info_kind], ['52:54:00:12:34:56', 1400, 'dummy'])
