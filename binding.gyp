@@ -17,6 +17,8 @@
             'native/sys/memory.cc',
             'native/sys/netlink.cc',
             'native/sys/poll_thread.cc',
+            'native/sys/quiet_thread.cc',
+            'native/sys/ring_loop.cc',
             'native/sys/tun.cc',
             'native/sys/vhost.cc',
             'native/wrap/convert.cc',

@@ -16,6 +16,8 @@ export const ERROR_CODES = {
   ERR_GPA_IN_USE: 'a region of guest memory cannot go: something that runs lies in it',
   ERR_QUEUE_SIZE: 'a ring size is not a power of two between 1 and 32768',
   ERR_QUEUE_BROKEN: 'the other side of a ring broke its rules, or a buffer was used by who does not own it',
+  ERR_QUEUE_BUSY: 'a queue of the driver is used in a way that excludes this one',
+  ERR_QUEUE_EMPTY: 'a queue of the driver has nothing in flight',
   ERR_CLOSED: 'the object was closed',
   ERR_NOT_ACTIVE: 'the operation needs a running queue pair',
   ERR_ALREADY_ACTIVE: 'the queue pair is running already',

@@ -107,22 +107,17 @@ export interface RingConfig {
   kick: NativeFd
 }
 
-/** Totals since the ring was made; exact integers below 2⁵³. */
-export interface RingCounters {
-  /** Descriptor chains made available to the device. */
-  available: number
-  /** Descriptor chains the device has returned. */
-  used: number
-  /** Frames that went through: sent and returned, or received. */
+/** A thread that keeps a ring in motion. */
+export interface RingLoopConfig {
+  call: NativeFd
+  /** An eventfd, signalled when it has ended by itself. */
+  done: NativeFd
+  /** How many to make available again. */
   frames: number
-  /** Bytes of those frames, without virtio header. */
-  bytes: number
-  kicks: number
-  kicksSuppressed: number
-  /** avail.idx and used.idx as they stand in memory now. */
-  availIdx: number
-  usedIdx: number
-  freeBuffers: number
+  /** Frames at most between two looks at whether the device wants a kick. */
+  batch: number
+  /** Chains that must be used, less one, before the device is to call; 0..32767. */
+  delay: number
 }
 
 export interface Binding {
@@ -239,25 +234,37 @@ export interface Binding {
   closePoller(poller: NativePoller): void
 
   ringCreate(config: RingConfig): NativeRing
-  /** Takes up to offsets.length free buffers and writes their pool offsets; the number taken. */
-  ringAllocate(ring: NativeRing, offsets: Uint32Array): number
-  /** Gives buffers back that were allocated or received and not sent. */
+  /** Takes back what the device has sent, and up to `count` free buffers: their pool offsets, and the number taken. */
+  ringAllocate(ring: NativeRing, offsets: Uint32Array, count: number): number
+  /** As ringAllocate, into a burst of packets of one buffer each; as many as it and the ring have room for. */
+  ringPrepare(ring: NativeRing, burst: Uint32Array, length: number): number
+  /** Gives buffers back that were allocated or received and not sent; a receiving ring posts them. */
   ringRelease(ring: NativeRing, offsets: Uint32Array, count: number): void
   /**
-   * Makes the first `packets` packets available, packet p being the next segments[p] pairs of offset and length, and
-   * kicks if the device wants it. The number of packets accepted: fewer than asked for when the ring is full.
+   * Makes the packets of a burst available, from `firstPacket` on, and kicks if the device wants it. `burst`: the number
+   * of packets that fit, of packets and of segments; then by packet the number of its segments; then as many offsets as
+   * lengths, by segment. The number of packets accepted: fewer when the ring is full.
    */
-  ringSend(ring: NativeRing, segments: Uint16Array, offsets: Uint32Array, lengths: Uint32Array, packets: number): number
+  ringSend(ring: NativeRing, burst: Uint32Array, firstPacket: number, firstSegment: number): number
   /** Takes back what the device has sent; the number of packets. */
   ringReclaim(ring: NativeRing): number
   /** Makes free buffers available to be written to, and kicks if the device wants it; the number of buffers. */
   ringPost(ring: NativeRing): number
-  /** Received packets, in the same layout as ringSend; the number of packets. The buffers are the caller's to release. */
-  ringReceive(ring: NativeRing, segments: Uint16Array, offsets: Uint32Array, lengths: Uint32Array): number
+  /** Fills a burst with received packets, and posts free buffers; their number. Their buffers are to be released. */
+  ringReceive(ring: NativeRing, burst: Uint32Array): number
   /** Asks for a call once more than `delay` chains are used; true where they are already. */
   ringArm(ring: NativeRing, delay: number): boolean
   /** Asks for no call. */
   ringDisarm(ring: NativeRing): void
-  ringCounters(ring: NativeRing): RingCounters
+  /** Looks for more than `delay` used chains again and again, at most that long; whether they came. */
+  ringSpin(ring: NativeRing, delay: number, microseconds: number): boolean
+  /** Chains that the device has. */
+  ringInFlight(ring: NativeRing): number
+  /** Writes the values of RING_COUNTERS, in that order. */
+  ringCounters(ring: NativeRing, counters: Float64Array): void
+  /** Until ringFinishLoop, a thread makes available again what the device returns, and all else but counters is EBUSY. */
+  ringStartLoop(ring: NativeRing, config: RingLoopConfig): void
+  /** Ends the loop where it has not ended, and waits for its thread; the frames that it made available again. */
+  ringFinishLoop(ring: NativeRing): number
   closeRing(ring: NativeRing): void
 }

@@ -23,6 +23,11 @@ export interface DriverOptions {
   bufferSize?: number
   /** Guest-physical address of the first byte to use. Default 0. */
   address?: number
+  /**
+   * Microseconds, 0..10000, for which whoever waits for a queue looks for what it waits for, blocking this thread, before
+   * it asks for a call and sleeps. Default 0.
+   */
+  busyPoll?: number
 }
 
 export interface DriverPair {
@@ -40,8 +45,16 @@ const DRIVER_FEATURES = [
 
 const has = (features: bigint, bit: number): boolean => ((features >> BigInt(bit)) & 1n) === 1n
 
-function checkLayout(options: unknown): LayoutOptions & { memory: unknown; features: bigint } {
-  const given = checkObject(options, ['memory', 'features', 'queuePairs', 'queueSize', 'bufferSize', 'address'])
+function checkOptions(options: unknown): LayoutOptions & { memory: unknown; features: bigint; busyPoll: number } {
+  const given = checkObject(options, [
+    'memory',
+    'features',
+    'queuePairs',
+    'queueSize',
+    'bufferSize',
+    'address',
+    'busyPoll',
+  ])
   const features = checkBigInt(given.features, 'features')
   if (!has(features, VIRTIO_F.VIRTIO_F_VERSION_1)) {
     throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'features', 'must have VIRTIO_F_VERSION_1 (32)')
@@ -51,6 +64,7 @@ function checkLayout(options: unknown): LayoutOptions & { memory: unknown; featu
     queueSize: checkPowerOfTwo(given.queueSize, 'queueSize', 2, 32768, 256),
     bufferSize: checkInteger(given.bufferSize, 'bufferSize', 128, 65562, 2048),
     address: checkInteger(given.address, 'address', 0, Number.MAX_SAFE_INTEGER, 0),
+    busyPoll: checkInteger(given.busyPoll, 'busyPoll', 0, 10_000, 0),
   }
   // The pool is handed out as one window.
   if (2 * checked.queueSize * checked.bufferSize > 2 ** 30) {
@@ -85,7 +99,7 @@ export class Driver {
    * @throws {InvalidOptionError} `ERR_OPTION_*`
    */
   static memoryNeeded(options: Omit<DriverOptions, 'memory'>): number {
-    return layOut(checkLayout(options)).size
+    return layOut(checkOptions(options)).size
   }
 
   /**
@@ -96,7 +110,7 @@ export class Driver {
    * @throws {SystemCallError} `EMFILE`
    */
   static create(options: DriverOptions): Driver {
-    const checked = checkLayout(options)
+    const checked = checkOptions(options)
     const { memory, features } = checked
     if (!(memory instanceof NativeMemory)) {
       throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
@@ -113,6 +127,7 @@ export class Driver {
           vnetHdrLen: VIRTIO_NET_HDR_SIZE,
           eventIdx: has(features, VIRTIO_F.VIRTIO_RING_F_EVENT_IDX),
           indirect: checked.indirect,
+          busyPoll: checked.busyPoll,
           mrgRxbuf: has(features, VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF),
         }
         return {

@@ -2,17 +2,18 @@
 
 import { binding } from '../binding/index.ts'
 import type { Burst } from './burst.ts'
-import { DriverQueue, type QueueOptions } from './queue.ts'
+import { type Coalescing, DriverQueue, type QueueOptions, type RecycleOptions } from './queue.ts'
+import { ringError } from './ring-error.ts'
 
 /** The driver's end of a receive queue. */
 export class RxQueue extends DriverQueue {
   constructor(options: QueueOptions) {
     super(options, true)
     try {
-      this.#post()
+      binding().ringPost(this.ring)
     } catch (error) {
       this.close()
-      throw error
+      throw ringError(this.name, error)
     }
   }
 
@@ -23,28 +24,34 @@ export class RxQueue extends DriverQueue {
    * @throws {QueueError} `ERR_QUEUE_BROKEN` where the device broke the rules, or the burst is too small for a packet
    */
   receive(burst: Burst): number {
+    const { ring } = this
     burst.clear()
-    const packets = this.ringCall((ring) => binding().ringReceive(ring, burst.segments, burst.offsets, burst.lengths))
-    burst.packets = packets
-    for (let p = 0; p < packets; p++) burst.segmentCount += burst.segments[p] as number
-    if (packets > 0) {
-      this.#post()
-      this.taken()
+    try {
+      const packets = binding().ringReceive(ring, burst.words)
+      if (packets > 0 && this.awaited) this.taken()
+      return packets
+    } catch (error) {
+      throw ringError(this.name, error)
     }
-    return packets
   }
 
-  override release(offsets: Uint32Array, count: number): void {
-    super.release(offsets, count)
-    this.#post()
+  /**
+   * Resolves when a packet is there, or was and another caller took it.
+   * @param coalescing how many buffers are to be waited for, and how long.
+   * @throws {StateError} `ERR_CLOSED`, `ERR_QUEUE_BUSY`
+   */
+  readable(signal?: AbortSignal, coalescing: Coalescing = {}): Promise<void> {
+    return this.wait(coalescing, signal)
   }
 
-  /** Resolves when a packet is there, or was and another caller took it. @throws {StateError} `ERR_CLOSED` */
-  readable(signal?: AbortSignal): Promise<void> {
-    return this.wait(0, signal)
-  }
-
-  #post(): void {
-    this.ringCall((ring) => binding().ringPost(ring))
+  /**
+   * Takes frames and posts their buffers again from a native thread: a sink that leaves this thread alone. Meanwhile the
+   * queue can do nothing else but count.
+   * @throws {InvalidOptionError} `ERR_OPTION_*`
+   * @throws {StateError} `ERR_QUEUE_BUSY`, `ERR_CLOSED`
+   * @throws {QueueError} `ERR_QUEUE_BROKEN`
+   */
+  async discard(options: RecycleOptions): Promise<void> {
+    await this.recycle(options, false)
   }
 }

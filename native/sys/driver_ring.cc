@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "sys/eventfd.h"
 
@@ -27,6 +29,10 @@ void store_release(uint16_t* word, uint16_t value) { std::atomic_ref(*word).stor
 // virtio 1.x section 2.7.7.2: whether going from `before` to `now` passed `event`.
 bool need_event(uint16_t event, uint16_t now, uint16_t before) {
   return static_cast<uint16_t>(now - event - 1) < static_cast<uint16_t>(now - before);
+}
+
+void add(std::atomic<uint64_t>& counter, uint64_t value) {
+  counter.store(counter.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
 }
 
 Error broken(std::string detail) { return Error{EPROTO, kOperation, std::move(detail)}; }
@@ -57,20 +63,20 @@ Result<std::unique_ptr<DriverRing>> DriverRing::create(Config config) {
 DriverRing::DriverRing(Config config)
     : config_(std::move(config)),
       memory_(config_.mapping->address()),
-      pool_(memory_ + config_.pool),
+      buffer_memory_(memory_ + config_.pool),
       desc_(reinterpret_cast<Descriptor*>(memory_ + config_.desc)),
       avail_(memory_ + config_.avail),
       used_(memory_ + config_.used),
-      owner_(config_.buffer_count, Owner::kPool),
+      mask_(static_cast<uint16_t>(config_.num - 1)),
+      pool_(config_.buffer_count, config_.buffer_size),
+      free_descriptors_(config_.num),
       next_(config_.num),
-      chain_length_(config_.num),
-      segment_count_(config_.num),
-      segments_(size_t{config_.num} * config_.max_segments) {
+      chains_(config_.num),
+      buffers_(size_t{config_.num} * config_.max_segments) {
   std::memset(desc_, 0, size_t{16} * config_.num);
   std::memset(avail_, 0, 6 + size_t{2} * config_.num);
   std::memset(used_, 0, 6 + size_t{8} * config_.num);
-  for (uint32_t i = config_.num; i-- > 0;) free_descriptors_.push_back(static_cast<uint16_t>(i));
-  for (uint32_t i = config_.buffer_count; i-- > 0;) free_buffers_.push_back(i);
+  for (uint32_t i = config_.num; i-- > 0;) free_descriptors_[free_descriptor_count_++] = static_cast<uint16_t>(i);
   disarm();
 }
 
@@ -78,191 +84,231 @@ uint16_t DriverRing::available_index() const { return load_acquire(avail_idx());
 uint16_t DriverRing::used_index() const { return load_acquire(used_idx()); }
 
 uint32_t DriverRing::allocate(uint32_t* offsets, uint32_t count) {
-  uint32_t taken = 0;
-  for (; taken < count && !free_buffers_.empty(); taken++) {
-    uint32_t buffer = free_buffers_.back();
-    free_buffers_.pop_back();
-    owner_[buffer] = Owner::kUser;
-    offsets[taken] = buffer * config_.buffer_size;
-  }
+  uint32_t taken = std::min(count, pool_.free());
+  for (uint32_t i = 0; i < taken; i++) offsets[i] = pool_.offset_of(pool_.take());
   return taken;
+}
+
+uint32_t DriverRing::prepare(const Burst& burst, uint32_t length) {
+  size_t room = std::min({burst.packets, burst.segment_count, size_t{free_descriptor_count_}});
+  uint32_t count = allocate(burst.offsets, static_cast<uint32_t>(room));
+  std::fill_n(burst.segments, count, 1);
+  std::fill_n(burst.lengths, count, length);
+  return count;
 }
 
 // All of them, or none.
 Result<void> DriverRing::release(const uint32_t* offsets, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    uint32_t buffer = offsets[i] / config_.buffer_size;
-    if (buffer >= config_.buffer_count || owner_[buffer] != Owner::kUser) {
-      for (uint32_t marked = 0; marked < i; marked++) owner_[offsets[marked] / config_.buffer_size] = Owner::kUser;
+    if (!pool_.callers(offsets[i], 0)) {
+      pool_.take_back(i);
       return misused("released a buffer at offset " + std::to_string(offsets[i]) + " that is not the caller's");
     }
-    owner_[buffer] = Owner::kBurst;
+    pool_.give(pool_.buffer_of(offsets[i]));
   }
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t buffer = offsets[i] / config_.buffer_size;
-    owner_[buffer] = Owner::kPool;
-    free_buffers_.push_back(buffer);
-  }
+  if (!config_.device_writes) return {};
+  if (auto posted = post(); !posted.ok()) return posted.error();
   return {};
 }
 
-// Marks the buffers of the burst, so that one that stands in it twice is found; the marks are taken back on failure.
-Result<void> DriverRing::check_burst(const Burst& burst) {
-  size_t segment = 0;
-  std::string problem;
-  for (size_t packet = 0; packet < burst.packets && problem.empty(); packet++) {
-    size_t count = burst.segments[packet];
-    if (count < 1 || count > config_.max_segments || count > burst.segment_count - segment) {
-      problem = "packet " + std::to_string(packet) + " has " + std::to_string(count) + " segments";
-      break;
-    }
-    uint64_t total = 0;
-    for (size_t i = 0; i < count; i++, segment++) {
-      uint32_t offset = burst.offsets[segment];
-      uint32_t length = burst.lengths[segment];
-      uint32_t buffer = offset / config_.buffer_size;
-      bool fits = length >= 1 && buffer < config_.buffer_count &&
-                  offset % config_.buffer_size + uint64_t{length} <= config_.buffer_size;
-      if (!fits || owner_[buffer] != Owner::kUser) {
-        problem = "segment at offset " + std::to_string(offset) + ", length " + std::to_string(length) +
-                  (fits ? ", is not the caller's" : ", is not within one buffer of the pool");
-        break;
-      }
-      owner_[buffer] = Owner::kBurst;
-      total += length;
-    }
-    // vhost drops what is shorter than an Ethernet header, and spins on what is shorter than the virtio header.
-    if (problem.empty() && total < config_.vnet_hdr_len + 14)
-      problem = "packet " + std::to_string(packet) + " is shorter than a virtio and an Ethernet header";
+// Lends a packet's buffers to the ring: all, or none where it is not in order. A buffer that stands in the burst twice
+// is lent already.
+bool DriverRing::lend(const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
+  uint64_t total = 0;
+  uint32_t lent = 0;
+  for (; lent < count && lengths[lent] > 0 && pool_.callers(offsets[lent], lengths[lent]); lent++) {
+    pool_.lend_to_ring(pool_.buffer_of(offsets[lent]));
+    total += lengths[lent];
   }
-  if (problem.empty()) return {};
-  for (size_t i = 0; i < segment; i++) owner_[burst.offsets[i] / config_.buffer_size] = Owner::kUser;
-  return misused(problem);
+  if (lent == count && total >= smallest_packet()) return true;
+  for (uint32_t i = 0; i < lent; i++) pool_.back_to_caller(pool_.buffer_of(offsets[i]));
+  return false;
 }
 
-void DriverRing::make_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
+// Why a packet was not lent.
+Error DriverRing::refusal(const Burst& burst, uint32_t packet, size_t segment) const {
+  uint64_t total = 0;
+  for (uint32_t i = 0; i < burst.segments[packet]; i++, segment++) {
+    uint32_t offset = burst.offsets[segment];
+    uint32_t length = burst.lengths[segment];
+    total += length;
+    if (length == 0 || !pool_.callers(offset, length))
+      return misused("segment at offset " + std::to_string(offset) + ", length " + std::to_string(length) +
+                     ", is not within one buffer of the caller's");
+  }
+  if (total < smallest_packet())
+    return misused("packet " + std::to_string(packet) + " is shorter than a virtio and an Ethernet header");
+  return misused("packet " + std::to_string(packet) + " has a buffer twice");
+}
+
+// Undoes what was made available since the last publish().
+void DriverRing::take_back(const Burst& burst, size_t segments, uint32_t descriptors) {
+  for (size_t i = 0; i < segments; i++) pool_.back_to_caller(pool_.buffer_of(burst.offsets[i]));
+  // What was popped is still in the stack's array.
+  while (free_descriptor_count_ < descriptors) chains_[free_descriptors_[free_descriptor_count_++]].descriptors = 0;
+  next_available_ = last_published_;
+}
+
+void DriverRing::write_chain(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
   uint16_t direction = config_.device_writes ? kWrite : 0;
-  uint16_t head = free_descriptors_.back();
-  Segment* record = &segments_[size_t{head} * config_.max_segments];
+  uint16_t at = head;
   for (uint32_t i = 0; i < count; i++) {
-    uint32_t buffer = offsets[i] / config_.buffer_size;
-    owner_[buffer] = Owner::kRing;
-    record[i] = {buffer, lengths[i]};
+    bool last = i + 1 == count;
+    uint16_t next = last ? 0 : free_descriptors_[--free_descriptor_count_];
+    desc_[at] = {guest_address_of(config_.pool + offsets[i]), lengths[i],
+                 static_cast<uint16_t>(direction | (last ? 0 : kNext)), next};
+    next_[at] = next;
+    at = next;
   }
-  segment_count_[head] = static_cast<uint16_t>(count);
-
-  if (config_.indirect && count > 1) {
-    free_descriptors_.pop_back();
-    size_t table_offset = config_.indirect_tables + size_t{head} * config_.max_segments * sizeof(Descriptor);
-    auto* table = reinterpret_cast<Descriptor*>(memory_ + table_offset);
-    for (uint32_t i = 0; i < count; i++) {
-      bool last = i + 1 == count;
-      table[i] = {guest_address_of(config_.pool + offsets[i]), lengths[i],
-                  static_cast<uint16_t>(direction | (last ? 0 : kNext)), static_cast<uint16_t>(last ? 0 : i + 1)};
-    }
-    desc_[head] = {guest_address_of(table_offset), static_cast<uint32_t>(count * sizeof(Descriptor)), kIndirect, 0};
-    chain_length_[head] = 1;
-  } else {
-    uint16_t at = head;
-    for (uint32_t i = 0; i < count; i++) {
-      bool last = i + 1 == count;
-      free_descriptors_.pop_back();
-      uint16_t next = last ? 0 : free_descriptors_.back();
-      desc_[at] = {guest_address_of(config_.pool + offsets[i]), lengths[i],
-                   static_cast<uint16_t>(direction | (last ? 0 : kNext)), next};
-      next_[at] = next;
-      at = next;
-    }
-    chain_length_[head] = static_cast<uint16_t>(count);
-  }
-  *avail_ring(next_available_ & (config_.num - 1)) = head;
-  next_available_++;
-  counters_.available++;
 }
 
-void DriverRing::return_descriptors(uint16_t head) {
-  uint16_t at = head;
-  for (uint16_t left = chain_length_[head]; left > 0; left--) {
-    free_descriptors_.push_back(at);
-    at = next_[at];
+void DriverRing::write_indirect(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
+  uint16_t direction = config_.device_writes ? kWrite : 0;
+  size_t table_offset = config_.indirect_tables + size_t{head} * config_.max_segments * sizeof(Descriptor);
+  auto* table = reinterpret_cast<Descriptor*>(memory_ + table_offset);
+  for (uint32_t i = 0; i < count; i++) {
+    bool last = i + 1 == count;
+    table[i] = {guest_address_of(config_.pool + offsets[i]), lengths[i],
+                static_cast<uint16_t>(direction | (last ? 0 : kNext)), static_cast<uint16_t>(last ? 0 : i + 1)};
   }
-  chain_length_[head] = 0;
+  desc_[head] = {guest_address_of(table_offset), static_cast<uint32_t>(count * sizeof(Descriptor)), kIndirect, 0};
+}
+
+// There must be descriptors enough.
+void DriverRing::make_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
+  uint16_t head = free_descriptors_[--free_descriptor_count_];
+  uint32_t* buffers = buffers_of(head);
+  uint32_t bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    buffers[i] = pool_.buffer_of(offsets[i]);
+    bytes += lengths[i];
+  }
+  uint32_t descriptors = needed_descriptors(count);
+  if (descriptors < count)
+    write_indirect(head, offsets, lengths, count);
+  else
+    write_chain(head, offsets, lengths, count);
+  chains_[head] = {static_cast<uint16_t>(descriptors), static_cast<uint16_t>(count), bytes};
+  *avail_ring(next_available_ & mask_) = head;
+  next_available_++;
+}
+
+inline void DriverRing::return_descriptors(uint16_t head) {
+  free_descriptors_[free_descriptor_count_++] = head;
+  uint16_t at = head;
+  for (uint16_t left = chains_[head].descriptors; left > 1; left--) {
+    at = next_[at];
+    free_descriptors_[free_descriptor_count_++] = at;
+  }
+  chains_[head].descriptors = 0;
 }
 
 // Virtio 1.x section 2.7.13: entries, then idx, then a full barrier, then the device's wish to be notified.
 Result<void> DriverRing::publish() {
   if (next_available_ == last_published_) return {};
+  add(counters_.available, static_cast<uint16_t>(next_available_ - last_published_));
   store_release(avail_idx(), next_available_);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   bool wanted = config_.event_idx ? need_event(load_acquire(avail_event()), next_available_, last_published_)
                                   : !(load_acquire(used_flags()) & kUsedNoNotify);
   last_published_ = next_available_;
   if (!wanted) {
-    counters_.kicks_suppressed++;
+    add(counters_.kicks_suppressed, 1);
     return {};
   }
-  counters_.kicks++;
+  add(counters_.kicks, 1);
   return eventfd_write(config_.kick, 1);
 }
 
+// The common packet, of one segment: what lend() and make_available() do, at once.
+inline bool DriverRing::offer(uint32_t offset, uint32_t length) {
+  if (length < smallest_packet() || !pool_.callers(offset, length)) return false;
+  uint32_t buffer = pool_.buffer_of(offset);
+  uint16_t head = free_descriptors_[--free_descriptor_count_];
+  pool_.lend_to_ring(buffer);
+  *buffers_of(head) = buffer;
+  desc_[head] = {guest_address_of(config_.pool + offset), length, 0, 0};
+  chains_[head] = {1, 1, length};
+  *avail_ring(next_available_++ & mask_) = head;
+  return true;
+}
+
 Result<uint32_t> DriverRing::send(const Burst& burst) {
-  if (auto checked = check_burst(burst); !checked.ok()) return checked.error();
+  uint32_t descriptors = free_descriptor_count_;
   uint32_t packet = 0;
   size_t segment = 0;
   for (; packet < burst.packets; packet++) {
     uint32_t count = burst.segments[packet];
-    uint32_t needed = config_.indirect && count > 1 ? 1 : count;
-    if (free_descriptors_.size() < needed) break;
+    bool whole = count >= 1 && count <= config_.max_segments && count <= burst.segment_count - segment;
+    if (whole && free_descriptor_count_ < needed_descriptors(count)) break;
+    if (count == 1 && whole && offer(burst.offsets[segment], burst.lengths[segment])) {
+      segment++;
+      continue;
+    }
+    if (!whole || !lend(burst.offsets + segment, burst.lengths + segment, count)) {
+      take_back(burst, segment, descriptors);
+      if (whole) return refusal(burst, packet, segment);
+      return misused("packet " + std::to_string(packet) + " has " + std::to_string(count) + " segments");
+    }
     make_available(burst.offsets + segment, burst.lengths + segment, count);
     segment += count;
   }
-  for (uint32_t rest = packet; rest < burst.packets; rest++)
-    for (uint32_t i = 0; i < burst.segments[rest]; i++, segment++)
-      owner_[burst.offsets[segment] / config_.buffer_size] = Owner::kUser;
   if (auto published = publish(); !published.ok()) return published.error();
   return packet;
 }
 
 uint16_t DriverRing::pending() const { return static_cast<uint16_t>(load_acquire(used_idx()) - last_used_); }
 
-// The device's memory is read once, and checked before it is believed.
-Result<DriverRing::UsedElement> DriverRing::peek_used(uint16_t ahead) const {
-  UsedElement element;
-  std::memcpy(&element, used_ring((last_used_ + ahead) & (config_.num - 1)), sizeof element);
-  if (element.id >= config_.num || chain_length_[element.id] == 0)
-    return broken("the device returned descriptor " + std::to_string(element.id) + ", which it did not have");
-  return element;
-}
-
-Result<uint32_t> DriverRing::reclaim() {
+Result<uint16_t> DriverRing::checked_pending() const {
   uint16_t count = pending();
   if (count > config_.num) return broken("used.idx moved by more than the ring size");
-  for (uint16_t i = 0; i < count; i++) {
-    auto element = peek_used(0);
-    if (!element.ok()) return element.error();
-    auto head = static_cast<uint16_t>(element.value().id);
-    const Segment* record = &segments_[size_t{head} * config_.max_segments];
-    uint64_t total = 0;
-    for (uint32_t s = 0; s < segment_count_[head]; s++) {
-      owner_[record[s].buffer] = Owner::kPool;
-      free_buffers_.push_back(record[s].buffer);
-      total += record[s].length;
-    }
-    return_descriptors(head);
-    last_used_++;
-    counters_.used++;
-    counters_.frames++;
-    counters_.bytes += total - config_.vnet_hdr_len;
-  }
-  if (count > 0) disarm();
   return count;
 }
 
+// The device's memory is read once, and checked before it is believed.
+inline bool DriverRing::take_used(uint16_t ahead, UsedElement& element) const {
+  std::memcpy(&element, used_ring((last_used_ + ahead) & mask_), sizeof element);
+  return element.id < config_.num && chains_[element.id].descriptors > 0;
+}
+
+Error DriverRing::unknown(const UsedElement& element) {
+  return broken("the device returned descriptor " + std::to_string(element.id) + ", which it did not have");
+}
+
+Result<uint32_t> DriverRing::reclaim() {
+  auto pending = checked_pending();
+  if (!pending.ok()) return pending.error();
+  uint32_t taken = 0;
+  uint64_t bytes = 0;
+  UsedElement element;
+  for (; taken < pending.value() && take_used(0, element); taken++) {
+    auto head = static_cast<uint16_t>(element.id);
+    const Chain chain = chains_[head];
+    const uint32_t* buffers = buffers_of(head);
+    for (uint16_t s = 0; s < chain.segments; s++) pool_.give(buffers[s]);
+    return_descriptors(head);
+    last_used_++;
+    bytes += chain.bytes;
+  }
+  if (taken > 0) went_through(taken, taken, bytes);
+  if (taken < pending.value()) return unknown(element);
+  return taken;
+}
+
+// Chains that came back in order, as so many frames.
+void DriverRing::went_through(uint32_t chains, uint32_t frames, uint64_t bytes) {
+  add(counters_.used, chains);
+  add(counters_.frames, frames);
+  add(counters_.bytes, bytes - uint64_t{frames} * config_.vnet_hdr_len);
+  disarm();
+}
+
 Result<uint32_t> DriverRing::post() {
-  uint32_t posted = 0;
-  for (; !free_buffers_.empty() && !free_descriptors_.empty(); posted++) {
-    uint32_t offset = free_buffers_.back() * config_.buffer_size;
-    free_buffers_.pop_back();
+  uint32_t posted = std::min(pool_.free(), free_descriptor_count_);
+  for (uint32_t i = 0; i < posted; i++) {
+    uint32_t buffer = pool_.take();
+    uint32_t offset = pool_.offset_of(buffer);
+    pool_.lend_to_ring(buffer);
     make_available(&offset, &config_.buffer_size, 1);
   }
   if (auto published = publish(); !published.ok()) return published.error();
@@ -271,31 +317,31 @@ Result<uint32_t> DriverRing::post() {
 
 // How many buffers the next packet has, once everything the device said of them was found to be in order.
 Result<uint16_t> DriverRing::check_received() const {
-  uint16_t available = pending();
-  if (available > config_.num) return broken("used.idx moved by more than the ring size");
+  auto pending = checked_pending();
+  if (!pending.ok()) return pending.error();
   uint16_t buffers = 1;
   for (uint16_t i = 0; i < buffers; i++) {
-    auto element = peek_used(i);
-    if (!element.ok()) return element.error();
-    auto [id, length] = element.value();
-    if (length > config_.buffer_size || (i == 0 && length < config_.vnet_hdr_len))
-      return broken("the device wrote " + std::to_string(length) + " bytes to a buffer of " +
+    UsedElement element;
+    if (!take_used(i, element)) return unknown(element);
+    if (element.length > config_.buffer_size || (i == 0 && element.length < config_.vnet_hdr_len))
+      return broken("the device wrote " + std::to_string(element.length) + " bytes to a buffer of " +
                     std::to_string(config_.buffer_size));
     if (i > 0 || !config_.mrg_rxbuf) continue;
-    uint32_t buffer = segments_[size_t{id} * config_.max_segments].buffer;
-    std::memcpy(&buffers, pool_ + size_t{buffer} * config_.buffer_size + kNumBuffersOffset, sizeof buffers);
+    uint32_t buffer = buffers_[size_t{element.id} * config_.max_segments];
+    std::memcpy(&buffers, buffer_memory_ + pool_.offset_of(buffer) + kNumBuffersOffset, sizeof buffers);
     // A packet's buffers are used together (5.1.6.4.1): one move of used.idx shows all of them.
-    if (buffers < 1 || buffers > available)
+    if (buffers < 1 || buffers > pending.value())
       return broken("a received packet says it has " + std::to_string(buffers) + " buffers, and " +
-                    std::to_string(available) + " were used");
+                    std::to_string(pending.value()) + " were used");
   }
   return buffers;
 }
 
 // Packets in front of one that is not in order are received; the next call fails.
-Result<uint32_t> DriverRing::receive(const Burst& burst) {
+Result<DriverRing::Received> DriverRing::receive(const Burst& burst) {
   uint32_t packet = 0;
   size_t segment = 0;
+  uint64_t bytes = 0;
   while (packet < burst.packets && pending() > 0) {
     auto checked = check_received();
     if (!checked.ok()) {
@@ -308,27 +354,83 @@ Result<uint32_t> DriverRing::receive(const Burst& burst) {
       return misused("the burst holds " + std::to_string(burst.segment_count) + " segments, the packet has " +
                      std::to_string(buffers));
     }
-    uint64_t total = 0;
     for (uint16_t i = 0; i < buffers; i++) {
       // Looked at again, since an earlier buffer of this packet may have been the same one.
-      auto element = peek_used(0);
-      if (!element.ok()) return element.error();
-      auto head = static_cast<uint16_t>(element.value().id);
-      uint32_t buffer = segments_[size_t{head} * config_.max_segments].buffer;
-      burst.offsets[segment] = buffer * config_.buffer_size;
-      burst.lengths[segment] = std::min(element.value().length, config_.buffer_size);
-      total += burst.lengths[segment++];
-      owner_[buffer] = Owner::kUser;
+      UsedElement element;
+      if (!take_used(0, element)) return unknown(element);
+      auto head = static_cast<uint16_t>(element.id);
+      uint32_t buffer = buffers_of(head)[0];
+      burst.offsets[segment] = pool_.offset_of(buffer);
+      burst.lengths[segment] = std::min(element.length, config_.buffer_size);
+      bytes += burst.lengths[segment++];
+      pool_.back_to_caller(buffer);
       return_descriptors(head);
       last_used_++;
-      counters_.used++;
     }
     burst.segments[packet++] = buffers;
-    counters_.frames++;
-    counters_.bytes += total - config_.vnet_hdr_len;
   }
-  if (packet > 0) disarm();
-  return packet;
+  auto segments = static_cast<uint32_t>(segment);
+  if (packet > 0) went_through(segments, packet, bytes);
+  if (auto posted = post(); !posted.ok()) return posted.error();
+  return Received{packet, segments};
+}
+
+// The descriptors are in place already: only their heads are offered anew.
+Result<uint32_t> DriverRing::recycle(uint32_t frames) {
+  auto recycled = config_.device_writes ? recycle_received(frames) : recycle_sent(frames);
+  if (auto published = publish(); !published.ok()) return published.error();
+  return recycled;
+}
+
+Result<uint32_t> DriverRing::recycle_sent(uint32_t frames) {
+  auto pending = checked_pending();
+  if (!pending.ok()) return pending.error();
+  uint32_t count = std::min<uint32_t>(frames, pending.value());
+  // In registers: what the loop writes to could be these, for all that the compiler knows.
+  uint16_t available = next_available_;
+  uint16_t used = last_used_;
+  const Chain* chains = chains_.data();
+  uint64_t bytes = 0;
+  uint32_t done = 0;
+  UsedElement element;
+  for (; done < count; done++) {
+    std::memcpy(&element, used_ring(used & mask_), sizeof element);
+    if (element.id >= config_.num || chains[element.id].descriptors == 0) break;
+    bytes += chains[element.id].bytes;
+    *avail_ring(available & mask_) = static_cast<uint16_t>(element.id);
+    available++;
+    used++;
+  }
+  next_available_ = available;
+  last_used_ = used;
+  if (done > 0) went_through(done, done, bytes);
+  if (done < count) return unknown(element);
+  return done;
+}
+
+Result<uint32_t> DriverRing::recycle_received(uint32_t frames) {
+  uint32_t done = 0;
+  uint32_t chains = 0;
+  uint64_t bytes = 0;
+  while (done < frames && pending() > 0) {
+    auto checked = check_received();
+    if (!checked.ok()) {
+      if (done == 0) return checked.error();
+      break;
+    }
+    for (uint16_t buffers = checked.value(); buffers > 0; buffers--) {
+      UsedElement element;
+      if (!take_used(0, element)) return unknown(element);
+      bytes += std::min(element.length, config_.buffer_size);
+      *avail_ring(next_available_ & mask_) = static_cast<uint16_t>(element.id);
+      next_available_++;
+      last_used_++;
+      chains++;
+    }
+    done++;
+  }
+  if (done > 0) went_through(chains, done, bytes);
+  return done;
 }
 
 bool DriverRing::arm(uint16_t delay) {
@@ -347,6 +449,17 @@ void DriverRing::disarm() {
     store_release(used_event(), static_cast<uint16_t>(last_used_ + 0x8000));
   else
     store_release(avail_flags(), kAvailNoInterrupt);
+}
+
+void DriverRing::count_calls(uint64_t calls) { add(counters_.calls, calls); }
+
+bool DriverRing::spin(uint16_t delay, uint32_t microseconds) const {
+  auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(microseconds);
+  while (pending() <= delay) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::yield();
+  }
+  return true;
 }
 
 }  // namespace vhostnet

@@ -1,11 +1,13 @@
 // The driver's end of a split virtqueue for network frames (virtio 1.x section 2.7), over a pool of equal buffers.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "sys/buffer_pool.h"
 #include "sys/memory.h"
 #include "sys/result.h"
 
@@ -34,45 +36,64 @@ class DriverRing {
     int kick;
   };
 
+  // Written by the one thread that works on the ring, read by any.
   struct Counters {
-    uint64_t available = 0;
-    uint64_t used = 0;
-    uint64_t frames = 0;
-    uint64_t bytes = 0;
-    uint64_t kicks = 0;
-    uint64_t kicks_suppressed = 0;
+    std::atomic<uint64_t> available = 0;
+    std::atomic<uint64_t> used = 0;
+    std::atomic<uint64_t> frames = 0;
+    std::atomic<uint64_t> bytes = 0;
+    std::atomic<uint64_t> kicks = 0;
+    std::atomic<uint64_t> kicks_suppressed = 0;
+    std::atomic<uint64_t> calls = 0;
   };
 
   // A burst, struct of arrays: packet p is the next segments[p] pairs of offset (into the pool) and length.
   struct Burst {
-    uint16_t* segments;
+    uint32_t* segments;
     size_t packets;
     uint32_t* offsets;
     uint32_t* lengths;
     size_t segment_count;
   };
 
+  struct Received {
+    uint32_t packets;
+    uint32_t segments;
+  };
+
   // EINVAL: a part does not lie in the mapping, or a number is out of its range.
   static Result<std::unique_ptr<DriverRing>> create(Config config);
 
   uint32_t allocate(uint32_t* offsets, uint32_t count);
+  // Fills a burst with packets of one buffer each, as many as it and the ring have room for. Returns their number.
+  uint32_t prepare(const Burst& burst, uint32_t length);
   Result<void> release(const uint32_t* offsets, uint32_t count);
 
-  // Transmit. Accepts packets in order until the ring is full; nothing of the burst where one of them is invalid.
+  // Transmit. Accepts packets in order until the ring is full; none where one of those is invalid.
   Result<uint32_t> send(const Burst& burst);
   Result<uint32_t> reclaim();
 
-  // Receive.
+  // Receive. Offers every free buffer to the device, as receive() and release() do themselves.
   Result<uint32_t> post();
-  Result<uint32_t> receive(const Burst& burst);
+  Result<Received> receive(const Burst& burst);
 
+  // Makes available again, as it is, what the device has returned: at most that many frames. Returns their number.
+  Result<uint32_t> recycle(uint32_t frames);
+
+  // Asks for a call once more than `delay` chains are used; true where they are already.
   bool arm(uint16_t delay);
   void disarm();
+  // Calls that were taken from the eventfd, which is not the ring's.
+  void count_calls(uint64_t calls);
+  // Looks for more than `delay` used chains, again and again for that long at most.
+  bool spin(uint16_t delay, uint32_t microseconds) const;
 
   const Counters& counters() const { return counters_; }
+  // Chains that the device has.
+  uint32_t in_flight() const { return static_cast<uint32_t>(counters_.available - counters_.used); }
   uint16_t available_index() const;
   uint16_t used_index() const;
-  uint32_t free_buffers() const { return static_cast<uint32_t>(free_buffers_.size()); }
+  uint32_t free_buffers() const { return pool_.free(); }
 
  private:
   // Layouts of virtio 1.x section 2.7.5, 2.7.8.
@@ -86,10 +107,11 @@ class DriverRing {
     uint32_t id;
     uint32_t length;
   };
-  enum class Owner : uint8_t { kPool, kUser, kBurst, kRing };
-  struct Segment {
-    uint32_t buffer;
-    uint32_t length;
+  // A chain that was made available, by its head.
+  struct Chain {
+    uint16_t descriptors;  // of the ring that it takes; 0 = not available
+    uint16_t segments;
+    uint32_t bytes;
   };
 
   explicit DriverRing(Config config);
@@ -104,29 +126,43 @@ class DriverRing {
   uint16_t* avail_event() const { return reinterpret_cast<uint16_t*>(used_ + 4 + 8 * config_.num); }
 
   uint64_t guest_address_of(size_t offset) const { return config_.guest_address + offset; }
+  uint32_t* buffers_of(uint16_t head) { return &buffers_[size_t{head} * config_.max_segments]; }
   uint16_t pending() const;
-  Result<UsedElement> peek_used(uint16_t ahead) const;
+  Result<uint16_t> checked_pending() const;
+  bool take_used(uint16_t ahead, UsedElement& element) const;
+  static Error unknown(const UsedElement& element);
   Result<uint16_t> check_received() const;
-  Result<void> check_burst(const Burst& burst);
+  uint32_t needed_descriptors(uint32_t segments) const { return config_.indirect && segments > 1 ? 1 : segments; }
+  // vhost drops what is shorter than an Ethernet header, and spins on what is shorter than the virtio header.
+  uint32_t smallest_packet() const { return config_.vnet_hdr_len + 14; }
+  bool offer(uint32_t offset, uint32_t length);
+  bool lend(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
+  Error refusal(const Burst& burst, uint32_t packet, size_t segment) const;
+  void take_back(const Burst& burst, size_t segments, uint32_t descriptors);
   void make_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
+  void write_chain(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
+  void write_indirect(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
   void return_descriptors(uint16_t head);
+  Result<uint32_t> recycle_sent(uint32_t frames);
+  Result<uint32_t> recycle_received(uint32_t frames);
+  void went_through(uint32_t chains, uint32_t frames, uint64_t bytes);
   Result<void> publish();
 
   Config config_;
   uint8_t* memory_;
-  uint8_t* pool_;
+  uint8_t* buffer_memory_;
   Descriptor* desc_;
   uint8_t* avail_;
   uint8_t* used_;
+  uint16_t mask_;
 
   // What the driver knows is kept here: what the device could write to is never read back.
-  std::vector<uint16_t> free_descriptors_;
-  std::vector<uint32_t> free_buffers_;
-  std::vector<Owner> owner_;
-  std::vector<uint16_t> next_;           // by descriptor: the next one of its chain
-  std::vector<uint16_t> chain_length_;   // by head: descriptors of the ring that its chain takes, 0 = not available
-  std::vector<uint16_t> segment_count_;  // by head
-  std::vector<Segment> segments_;        // by head times max_segments
+  BufferPool pool_;
+  std::vector<uint16_t> free_descriptors_;  // a stack
+  uint32_t free_descriptor_count_ = 0;
+  std::vector<uint16_t> next_;     // by descriptor: the next one of its chain
+  std::vector<Chain> chains_;      // by head
+  std::vector<uint32_t> buffers_;  // by head times max_segments
 
   uint16_t next_available_ = 0;
   uint16_t last_published_ = 0;

@@ -1,12 +1,11 @@
 #include "sys/poll_thread.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
 
 #include <array>
-#include <system_error>
 
 #include "sys/eventfd.h"
+#include "sys/quiet_thread.h"
 
 namespace vhostnet {
 
@@ -36,18 +35,9 @@ Result<std::unique_ptr<PollThread>> PollThread::start(Ready ready) {
   if (!added.ok()) return added.error();
 
   std::unique_ptr<PollThread> poll(new PollThread(std::move(epoll), std::move(stop.value()), std::move(ready)));
-  // The thread inherits the mask: signals are for the threads of Node.
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    poll->thread_ = std::thread(&PollThread::run, poll.get());
-  } catch (const std::system_error& error) {
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return Error{error.code().value(), "pthread_create", {}};
-  }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_setname_np(poll->thread_.native_handle(), "vhost-net-poll");
+  auto thread = start_quiet_thread("vhost-net-poll", [raw = poll.get()] { raw->run(); });
+  if (!thread.ok()) return thread.error();
+  poll->thread_ = std::move(thread.value());
   return poll;
 }
 

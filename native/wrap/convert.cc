@@ -9,10 +9,13 @@ namespace {
 
 template <typename T>
 std::span<T> to_span(const Napi::Value& value, napi_typedarray_type type, const char* name, const char* type_name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
-    throw_wrong_type(value.Env(), name, std::string("is not a ") + type_name);
-  auto array = value.As<Napi::TypedArrayOf<T>>();
-  return {array.Data(), array.ElementLength()};
+  // One call for all of it: bursts pass here.
+  napi_typedarray_type actual;
+  size_t length;
+  void* data;
+  napi_status status = napi_get_typedarray_info(value.Env(), value, &actual, &length, &data, nullptr, nullptr);
+  if (status != napi_ok || actual != type) throw_wrong_type(value.Env(), name, std::string("is not a ") + type_name);
+  return {static_cast<T*>(data), length};
 }
 
 double to_integer(const Napi::Value& value, const char* name, double least, double most) {
@@ -93,12 +96,12 @@ std::span<uint8_t> to_bytes(const Napi::Value& value, const char* name) {
   return to_span<uint8_t>(value, napi_uint8_array, name, "Uint8Array");
 }
 
-std::span<uint16_t> to_uint16s(const Napi::Value& value, const char* name) {
-  return to_span<uint16_t>(value, napi_uint16_array, name, "Uint16Array");
-}
-
 std::span<uint32_t> to_uint32s(const Napi::Value& value, const char* name) {
   return to_span<uint32_t>(value, napi_uint32_array, name, "Uint32Array");
+}
+
+std::span<double> to_doubles(const Napi::Value& value, const char* name) {
+  return to_span<double>(value, napi_float64_array, name, "Float64Array");
 }
 
 Napi::Value from_bool(Napi::Env env, bool value) { return Napi::Boolean::New(env, value); }

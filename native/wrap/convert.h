@@ -38,8 +38,8 @@ bool to_bool(const Napi::Value& value, const char* name);
 std::string to_string(const Napi::Value& value, const char* name);
 Napi::Object to_object(const Napi::Value& value, const char* name);
 std::span<uint8_t> to_bytes(const Napi::Value& value, const char* name);
-std::span<uint16_t> to_uint16s(const Napi::Value& value, const char* name);
 std::span<uint32_t> to_uint32s(const Napi::Value& value, const char* name);
+std::span<double> to_doubles(const Napi::Value& value, const char* name);
 
 Napi::Value from_bool(Napi::Env env, bool value);
 Napi::Value from_number(Napi::Env env, double value);

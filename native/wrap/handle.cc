@@ -1,12 +1,27 @@
 #include "wrap/handle.h"
 
+#include <unordered_map>
+
 namespace vhostnet::wrap {
 
 namespace {
 
+thread_local std::unordered_map<void*, const char*> handles;
+
 void close_at_exit(void* handle) { static_cast<Handle*>(handle)->close(); }
 
 }  // namespace
+
+void remember_handle(void* handle, const char* kind) { handles.emplace(handle, kind); }
+
+void forget_handle(void* handle) { handles.erase(handle); }
+
+void* find_handle(const Napi::Value& value, const char* kind) {
+  void* pointer;
+  if (napi_get_value_external(value.Env(), value, &pointer) != napi_ok) return nullptr;
+  auto found = handles.find(pointer);
+  return found != handles.end() && found->second == kind ? pointer : nullptr;
+}
 
 void throw_closed(Napi::Env env, const char* name) {
   Napi::Error error = Napi::Error::New(env, std::string("the ") + name + " is closed");

@@ -36,7 +36,7 @@ class Handle {
 
 class FdHandle final : public Handle {
  public:
-  static constexpr napi_type_tag kTag = {0x8f2d1c0e6a5b4731, 0x9e0f3b7a1c2d4e51};
+  static constexpr char kKind = 0;
   static constexpr const char* kName = "fd";
   FdHandle(Napi::Env env, UniqueFd opened) : Handle(env), fd(std::move(opened)) {}
 
@@ -61,7 +61,7 @@ class FdHandle final : public Handle {
 
 class MappingHandle final : public Handle {
  public:
-  static constexpr napi_type_tag kTag = {0x3a7be21f90cd4868, 0xb1d6f0e3254a8c97};
+  static constexpr char kKind = 0;
   static constexpr const char* kName = "mapping";
   MappingHandle(Napi::Env env, std::shared_ptr<Mapping> mapped) : Handle(env), mapping(std::move(mapped)) {}
 
@@ -72,12 +72,20 @@ class MappingHandle final : public Handle {
   void release() override;
 };
 
+// Every handle that JavaScript of this thread holds, by the address of its class's kKind. Something else that a caller
+// passes is not among them: its address is looked up, never followed. A type tag would do the same at a higher price.
+void remember_handle(void* handle, const char* kind);
+void forget_handle(void* handle);
+// nullptr where the value is no handle of that kind.
+void* find_handle(const Napi::Value& value, const char* kind);
+
 // The handle behind a value: a TypeError where it is another thing, an Error with code ERR_CLOSED once it is closed.
 template <typename T>
 T& to_handle(const Napi::Value& value) {
-  if (!value.IsExternal() || !value.As<Napi::External<T>>().CheckTypeTag(&T::kTag))
+  void* handle = find_handle(value, &T::kKind);
+  if (handle == nullptr)
     throw Napi::TypeError::New(value.Env(), std::string("the argument is not a ") + T::kName + " of this addon");
-  return *value.As<Napi::External<T>>().Data();
+  return *static_cast<T*>(handle);
 }
 
 [[noreturn]] void throw_closed(Napi::Env env, const char* name);
@@ -93,10 +101,10 @@ template <typename T>
 Napi::Value from_handle(Napi::Env env, std::unique_ptr<T> handle) {
   auto external = Napi::External<T>::New(env, handle.get(), [](Napi::Env, T* collected) {
     collected->close();
+    forget_handle(collected);
     delete collected;
   });
-  handle.release();
-  external.TypeTag(&T::kTag);
+  remember_handle(handle.release(), &T::kKind);
   return external;
 }
 

@@ -15,7 +15,7 @@ using Napi::Value;
 
 class PollerHandle final : public Handle {
  public:
-  static constexpr napi_type_tag kTag = {0x5c19d4a8e7f36b02, 0x84ea6d10bb92f7c3};
+  static constexpr char kKind = 0;
   static constexpr const char* kName = "poller";
 
   // The handle's cleanup hook is registered after the thread-safe function's own, and so runs before it: the thread has

@@ -1,7 +1,8 @@
 // The driver's ring loop for JavaScript.
 #include <algorithm>
+#include <iterator>
 
-#include "sys/driver_ring.h"
+#include "sys/ring_loop.h"
 #include "wrap/convert.h"
 #include "wrap/exports.h"
 #include "wrap/handle.h"
@@ -15,7 +16,7 @@ using Napi::Value;
 
 class RingHandle final : public Handle {
  public:
-  static constexpr napi_type_tag kTag = {0xd2e85f3c716a49b0, 0x6f0d9b42c8e1a735};
+  static constexpr char kKind = 0;
   static constexpr const char* kName = "ring";
   RingHandle(Napi::Env env, std::unique_ptr<DriverRing> created, const Napi::Value& event)
       : Handle(env),
@@ -24,10 +25,12 @@ class RingHandle final : public Handle {
         kick_reference_(Napi::Reference<Napi::Value>::New(event, 1)) {}
 
   std::unique_ptr<DriverRing> ring;
+  std::unique_ptr<RingLoop> loop;
   const FdHandle& kick;
 
  private:
   void release() override {
+    loop.reset();
     ring.reset();
     kick_reference_.Reset();
   }
@@ -35,20 +38,40 @@ class RingHandle final : public Handle {
   Napi::Reference<Napi::Value> kick_reference_;
 };
 
-// The ring writes to the number of its kick fd, which may be another file's once that is closed.
+// The ring writes to the number of its kick fd, which may be another file's once that is closed. While its loop runs,
+// the ring is that thread's.
 DriverRing& to_ring(const Value& value) {
   RingHandle& handle = to_open_handle<RingHandle>(value);
   if (handle.kick.closed()) throw_closed(value.Env(), "kick of the ring");
+  if (handle.loop) throw_error(value.Env(), Error{EBUSY, "virtqueue", "its loop is running"});
   return *handle.ring;
 }
 
-DriverRing::Burst to_burst(const CallbackInfo& info, size_t packets) {
-  auto segments = to_uint16s(info[1], "segments");
-  auto offsets = to_uint32s(info[2], "offsets");
-  auto lengths = to_uint32s(info[3], "lengths");
-  return {segments.data(), std::min(packets, segments.size()), offsets.data(), lengths.data(),
-          std::min(offsets.size(), lengths.size())};
-}
+// Words of a burst: how many packets it holds at most, packets and segments in it; then, by packet, numbers of
+// segments; then as many offsets as lengths.
+class BurstWords {
+ public:
+  explicit BurstWords(const Value& value) : words_(to_uint32s(value, "burst")) {
+    if (words_.size() < kHeader || words_[0] > words_.size() - kHeader)
+      throw_out_of_range(value.Env(), "burst", "is shorter than it says");
+  }
+
+  DriverRing::Burst all() const {
+    size_t packets = words_[0];
+    size_t segments = (words_.size() - kHeader - packets) / 2;
+    uint32_t* arrays = words_.data() + kHeader;
+    return {arrays, packets, arrays + packets, arrays + packets + segments, segments};
+  }
+  uint32_t packets() const { return words_[1]; }
+  void set(uint32_t packets, uint32_t segments) {
+    words_[1] = packets;
+    words_[2] = segments;
+  }
+
+ private:
+  static constexpr size_t kHeader = 3;
+  std::span<uint32_t> words_;
+};
 
 Value create(const CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -79,27 +102,55 @@ Value create(const CallbackInfo& info) {
 }
 
 Value allocate(const CallbackInfo& info) {
-  auto offsets = to_uint32s(info[1], "offsets");
-  return from_number(info.Env(), to_ring(info[0]).allocate(offsets.data(), static_cast<uint32_t>(offsets.size())));
-}
-
-Value release(const CallbackInfo& info) {
+  DriverRing& ring = to_ring(info[0]);
   auto offsets = to_uint32s(info[1], "offsets");
   uint32_t count = to_uint32(info[2], "count");
   if (count > offsets.size()) throw_out_of_range(info.Env(), "count", "is over the length of offsets");
-  value_or_throw(info.Env(), to_ring(info[0]).release(offsets.data(), count));
+  value_or_throw(info.Env(), ring.reclaim());
+  return from_number(info.Env(), ring.allocate(offsets.data(), count));
+}
+
+Value prepare(const CallbackInfo& info) {
+  DriverRing& ring = to_ring(info[0]);
+  BurstWords words(info[1]);
+  uint32_t length = to_uint32(info[2], "length");
+  value_or_throw(info.Env(), ring.reclaim());
+  uint32_t packets = ring.prepare(words.all(), length);
+  words.set(packets, packets);
+  return from_number(info.Env(), packets);
+}
+
+Value release(const CallbackInfo& info) {
+  DriverRing& ring = to_ring(info[0]);
+  auto offsets = to_uint32s(info[1], "offsets");
+  uint32_t count = to_uint32(info[2], "count");
+  if (count > offsets.size()) throw_out_of_range(info.Env(), "count", "is over the length of offsets");
+  value_or_throw(info.Env(), ring.release(offsets.data(), count));
   return info.Env().Undefined();
 }
 
 Value send(const CallbackInfo& info) {
-  uint32_t packets = to_uint32(info[4], "packets");
-  auto burst = to_burst(info, packets);
-  if (packets > burst.packets) throw_out_of_range(info.Env(), "packets", "is over the length of segments");
-  return from_number(info.Env(), value_or_throw(info.Env(), to_ring(info[0]).send(burst)));
+  Napi::Env env = info.Env();
+  DriverRing& ring = to_ring(info[0]);
+  BurstWords words(info[1]);
+  uint32_t first = to_uint32(info[2], "firstPacket");
+  uint32_t segment = to_uint32(info[3], "firstSegment");
+  DriverRing::Burst all = words.all();
+  if (words.packets() > all.packets) throw_out_of_range(env, "packets", "is over what the burst holds");
+  if (first > words.packets()) throw_out_of_range(env, "firstPacket", "is over the number of packets");
+  if (segment > all.segment_count) throw_out_of_range(env, "firstSegment", "is over what the burst holds");
+  DriverRing::Burst rest = {all.segments + first, words.packets() - first, all.offsets + segment, all.lengths + segment,
+                            all.segment_count - segment};
+  return from_number(env, value_or_throw(env, ring.send(rest)));
 }
 
 Value receive(const CallbackInfo& info) {
-  return from_number(info.Env(), value_or_throw(info.Env(), to_ring(info[0]).receive(to_burst(info, SIZE_MAX))));
+  Napi::Env env = info.Env();
+  DriverRing& ring = to_ring(info[0]);
+  BurstWords words(info[1]);
+  DriverRing::Received received = value_or_throw(env, ring.receive(words.all()));
+  words.set(received.packets, received.segments);
+  return from_number(env, received.packets);
 }
 
 Value reclaim(const CallbackInfo& info) {
@@ -110,32 +161,59 @@ Value post(const CallbackInfo& info) {
   return from_number(info.Env(), value_or_throw(info.Env(), to_ring(info[0]).post()));
 }
 
-Value arm(const CallbackInfo& info) {
-  uint32_t delay = to_uint32(info[1], "delay");
-  if (delay >= 32768) throw_out_of_range(info.Env(), "delay", "is not under 32768");
-  return from_bool(info.Env(), to_ring(info[0]).arm(static_cast<uint16_t>(delay)));
+uint16_t to_delay(const Value& value) {
+  uint32_t delay = to_uint32(value, "delay");
+  if (delay >= 32768) throw_out_of_range(value.Env(), "delay", "is not under 32768");
+  return static_cast<uint16_t>(delay);
 }
+
+Value arm(const CallbackInfo& info) { return from_bool(info.Env(), to_ring(info[0]).arm(to_delay(info[1]))); }
 
 Value disarm(const CallbackInfo& info) {
   to_ring(info[0]).disarm();
   return info.Env().Undefined();
 }
 
+Value spin(const CallbackInfo& info) {
+  return from_bool(info.Env(), to_ring(info[0]).spin(to_delay(info[1]), to_uint32(info[2], "microseconds")));
+}
+
+Value in_flight(const CallbackInfo& info) {
+  return from_number(info.Env(), to_open_handle<RingHandle>(info[0]).ring->in_flight());
+}
+
+Value start_loop(const CallbackInfo& info) {
+  RingHandle& handle = to_open_handle<RingHandle>(info[0]);
+  Napi::Object object = to_object(info[1], "config");
+  RingLoop::Config config{};
+  config.ring = &to_ring(info[0]);
+  config.call = to_fd(object.Get("call"));
+  config.done = to_fd(object.Get("done"));
+  config.frames = to_size(object.Get("frames"), "frames");
+  config.batch = to_uint32(object.Get("batch"), "batch");
+  config.delay = to_delay(object.Get("delay"));
+  handle.loop = value_or_throw(info.Env(), RingLoop::start(config));
+  return info.Env().Undefined();
+}
+
+Value finish_loop(const CallbackInfo& info) {
+  RingHandle& handle = to_open_handle<RingHandle>(info[0]);
+  auto loop = std::move(handle.loop);
+  if (!loop) throw_error(info.Env(), Error{EINVAL, "virtqueue", "no loop is running"});
+  return from_number(info.Env(), static_cast<double>(value_or_throw(info.Env(), loop->finish())));
+}
+
 Value counters(const CallbackInfo& info) {
   const DriverRing& ring = *to_open_handle<RingHandle>(info[0]).ring;
-  const DriverRing::Counters& counters = ring.counters();
-  Napi::Object object = Napi::Object::New(info.Env());
-  auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
-  set("available", counters.available);
-  set("used", counters.used);
-  set("frames", counters.frames);
-  set("bytes", counters.bytes);
-  set("kicks", counters.kicks);
-  set("kicksSuppressed", counters.kicks_suppressed);
-  set("availIdx", ring.available_index());
-  set("usedIdx", ring.used_index());
-  set("freeBuffers", ring.free_buffers());
-  return object;
+  auto target = to_doubles(info[1], "counters");
+  const DriverRing::Counters& totals = ring.counters();
+  const uint64_t values[] = {
+      totals.available,        totals.used,  totals.frames,          totals.bytes,      totals.kicks,
+      totals.kicks_suppressed, totals.calls, ring.available_index(), ring.used_index(), ring.free_buffers(),
+  };
+  if (target.size() < std::size(values)) throw_out_of_range(info.Env(), "counters", "is too short");
+  std::copy(std::begin(values), std::end(values), target.begin());
+  return info.Env().Undefined();
 }
 
 Value close_ring(const CallbackInfo& info) {
@@ -144,9 +222,22 @@ Value close_ring(const CallbackInfo& info) {
 }
 
 constexpr Export kExports[] = {
-    {"ringCreate", create},   {"ringAllocate", allocate}, {"ringRelease", release},  {"ringSend", send},
-    {"ringReclaim", reclaim}, {"ringPost", post},         {"ringReceive", receive},  {"ringArm", arm},
-    {"ringDisarm", disarm},   {"ringCounters", counters}, {"closeRing", close_ring},
+    {"ringCreate", create},
+    {"ringPrepare", prepare},
+    {"ringAllocate", allocate},
+    {"ringRelease", release},
+    {"ringSend", send},
+    {"ringReclaim", reclaim},
+    {"ringPost", post},
+    {"ringReceive", receive},
+    {"ringArm", arm},
+    {"ringDisarm", disarm},
+    {"ringSpin", spin},
+    {"ringInFlight", in_flight},
+    {"ringCounters", counters},
+    {"ringStartLoop", start_loop},
+    {"ringFinishLoop", finish_loop},
+    {"closeRing", close_ring},
 };
 
 }  // namespace

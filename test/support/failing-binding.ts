@@ -102,12 +102,17 @@ const FUNCTIONS: Readonly<Record<FunctionName, readonly [kind: Kind, syscall: st
   mappingWrite: ['other', ''],
   pollerRef: ['other', ''],
   ringAllocate: ['other', ''],
+  ringPrepare: ['other', ''],
   ringRelease: ['other', ''],
   ringSend: ['other', ''],
   ringReclaim: ['other', ''],
   ringReceive: ['other', ''],
   ringArm: ['other', ''],
   ringDisarm: ['other', ''],
+  ringSpin: ['other', ''],
+  ringInFlight: ['other', ''],
+  ringStartLoop: ['other', ''],
+  ringFinishLoop: ['other', ''],
   ringCounters: ['other', ''],
 }
 

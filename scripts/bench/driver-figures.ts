@@ -1,0 +1,111 @@
+// Medians, ratios, and the figures that must be reached.
+
+import type { Row } from '../../test/bench/driver/main.ts'
+import type { PairCalls } from '../../test/bench/driver/pairs.ts'
+
+export interface Figure {
+  direction: Row['direction']
+  size: number
+  path: string
+  /** Instructions of the whole machine for each packet: the median of all samples. */
+  instructions: number
+  /** The farthest sample from the median, as part of it. */
+  spread: number
+  /** Instructions as a multiple of those of the program in C. */
+  ratio: number
+  /** The largest part of the time in which the processor slept. */
+  idle: number
+  /** For 1000 packets, medians; undefined where no ring is measured. */
+  kicks: number | undefined
+  sleeps: number | undefined
+}
+
+/** One figure that must be reached. */
+export interface Verdict {
+  what: string
+  value: number
+  /** `value` must be at most, or at least, this. */
+  limit: number
+  kind: 'at most' | 'at least'
+  reached: boolean
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length / 2
+  return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle) - 1] as number)) / 2
+}
+
+function medianOfSome(values: readonly (number | undefined)[]): number | undefined {
+  const some = values.filter((value) => value !== undefined)
+  return some.length === 0 ? undefined : median(some)
+}
+
+export function summarize(rows: readonly Row[]): Figure[] {
+  const medianOf = ({ samples }: Row) => median(samples.map(({ instructionsPerPacket }) => instructionsPerPacket))
+  return rows.map((row) => {
+    const { direction, size, path, samples } = row
+    const baseline = rows.find((other) => other.direction === direction && other.size === size && other.path === 'C')
+    const instructions = medianOf(row)
+    const farthest = Math.max(...samples.map((sample) => Math.abs(sample.instructionsPerPacket - instructions)))
+    return {
+      direction,
+      size,
+      path,
+      instructions,
+      spread: farthest / instructions,
+      ratio: instructions / medianOf(baseline as Row),
+      idle: Math.max(...samples.map(({ idle }) => idle)),
+      kicks: medianOfSome(samples.map(({ kicks }) => kicks)),
+      sleeps: medianOfSome(samples.map(({ sleeps }) => sleeps)),
+    }
+  })
+}
+
+const MOST: readonly { direction: Row['direction']; path: string; limit: number }[] = [
+  { direction: 'tx', path: 'native loop', limit: 1.02 },
+  { direction: 'rx', path: 'native loop', limit: 1.05 },
+  { direction: 'tx', path: 'JavaScript bursts', limit: 1.1 },
+  { direction: 'rx', path: 'JavaScript bursts', limit: 1.1 },
+]
+
+/** How many times the instructions of our bursts they take, at the size where the path counts and not the copying. */
+const FEWER: readonly { path: string; limit: number }[] = [
+  { path: 'fs.writeSync', limit: 2.5 },
+  { path: 'fs.write', limit: 14 },
+]
+const SMALLEST = 64
+
+function verdict(what: string, value: number, kind: Verdict['kind'], limit: number): Verdict {
+  return { what, value, limit, kind, reached: kind === 'at most' ? value <= limit : value >= limit }
+}
+
+function callsOfPair({ pairs, open, start, stop, close }: PairCalls): number {
+  return (open + start + stop + close) / pairs
+}
+
+export function judge(figures: readonly Figure[], pairs: readonly PairCalls[]): Verdict[] {
+  const ofPath = (direction: Row['direction'], path: string) =>
+    figures.filter((figure) => figure.direction === direction && figure.path === path)
+  const smallest = (path: string) => ofPath('tx', path).find(({ size }) => size === SMALLEST)
+  const [one, most] = [pairs[0], pairs.at(-1)] as [PairCalls, PairCalls]
+  return [
+    ...MOST.flatMap(({ direction, path, limit }) =>
+      ofPath(direction, path).map(({ size, ratio }) =>
+        verdict(`${direction} ${size}: ${path} / C`, ratio, 'at most', limit),
+      ),
+    ),
+    ...FEWER.flatMap(({ path, limit }) => {
+      const [other, bursts] = [smallest(path), smallest('JavaScript bursts')]
+      if (other === undefined || bursts === undefined) return []
+      const value = other.instructions / bursts.instructions
+      return [verdict(`tx ${SMALLEST}: ${path} / JavaScript bursts`, value, 'at least', limit)]
+    }),
+    verdict(
+      `system calls of a pair among ${most.pairs} / of one alone`,
+      callsOfPair(most) / callsOfPair(one),
+      'at most',
+      1,
+    ),
+  ]
+}

@@ -1,0 +1,41 @@
+// How many system calls this thread makes, as the kernel's tracing counts them.
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+
+const TRACEFS = '/sys/kernel/tracing'
+const EVENT = `${TRACEFS}/events/raw_syscalls/sys_enter`
+/** A histogram of system calls by thread: Documentation/trace/histogram.rst. */
+const HISTOGRAM = 'hist:keys=common_pid'
+
+function countSoFar(): number {
+  const line = new RegExp(`common_pid: +${process.pid} } hitcount: +(\\d+)`)
+  return Number(line.exec(readFileSync(`${EVENT}/hist`, 'utf8'))?.[1] ?? 0)
+}
+
+/** Counts the system calls of this process's main thread. */
+export class SystemCalls {
+  readonly #own: number
+
+  constructor() {
+    if (!existsSync(EVENT)) {
+      mkdirSync(TRACEFS, { recursive: true })
+      spawnSync('mount', ['-t', 'tracefs', 'tracefs', TRACEFS], { stdio: 'inherit' })
+    }
+    writeFileSync(`${EVENT}/trigger`, HISTOGRAM)
+    // Reading the count takes some itself.
+    countSoFar()
+    const before = countSoFar()
+    this.#own = countSoFar() - before
+  }
+
+  async of(body: () => unknown): Promise<number> {
+    const before = countSoFar()
+    await body()
+    return countSoFar() - before - this.#own
+  }
+
+  [Symbol.dispose](): void {
+    writeFileSync(`${EVENT}/trigger`, `!${HISTOGRAM}`)
+  }
+}
