@@ -9,11 +9,13 @@ export const ERROR_CODES = {
   ERR_OPTION_RANGE: 'an option is out of its range',
   ERR_OPTION_CONFLICT: 'two options, or an option and an existing object, exclude each other',
   ERR_FEATURE_MISSING: 'a feature is needed that the kernel does not offer',
+  ERR_FEATURE_MISMATCH: 'queue pairs of one tap, or the tap itself, go by other features or another header',
   ERR_GPA_RANGE: 'a guest-physical range lies outside guest memory, or not within one region of it',
   ERR_GPA_ALIGN: 'a guest-physical address is not aligned as its use demands',
   ERR_GPA_OVERLAP: 'two guest-physical ranges overlap',
   ERR_GPA_TOO_MANY_REGIONS: 'guest memory has more regions than the vhost module takes',
   ERR_GPA_IN_USE: 'a region of guest memory cannot go: something that runs lies in it',
+  ERR_GPA_NOT_LOGGED: 'the dirty log does not reach up to the end of guest memory',
   ERR_QUEUE_SIZE: 'a ring size is not a power of two between 1 and 32768',
   ERR_QUEUE_BROKEN: 'the other side of a ring broke its rules, or a buffer was used by who does not own it',
   ERR_QUEUE_BUSY: 'a queue of the driver is used in a way that excludes this one',
@@ -84,7 +86,7 @@ export class InvalidOptionError extends VhostNetError {
   }
 }
 
-/** The kernel lacks a feature: `ERR_FEATURE_*`. */
+/** The kernel lacks a feature, or two sides go by different ones: `ERR_FEATURE_*`. */
 export class FeatureNegotiationError extends VhostNetError {}
 
 /** A guest-physical range was refused: `ERR_GPA_*`. */

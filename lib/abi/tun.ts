@@ -28,7 +28,12 @@ export const TUN_F = {
   TUN_F_UFO: 0x10,
   TUN_F_USO4: 0x20,
   TUN_F_USO6: 0x40,
+  TUN_F_UDP_TUNNEL_GSO: 0x80,
+  TUN_F_UDP_TUNNEL_GSO_CSUM: 0x100,
 } as const
+
+/** Messages of TUNSETDEBUG, of many (linux/netdevice.h: NETIF_MSG_*). */
+export const NETIF_MSG_DRV = 0x0001
 
 /** Flag of TUNSETTXFILTER: all multicast passes. */
 export const TUN_FLT_ALLMULTI = 0x0001

@@ -2,6 +2,9 @@
 
 export const VHOST_NET_DEVICE = '/dev/vhost-net'
 
+/** Its device number, MISC_MAJOR and VHOST_NET_MINOR (linux/major.h, linux/miscdevice.h), as fstat(2) has it. */
+export const VHOST_NET_RDEV = (10 << 8) | 238
+
 /** Bits that mean something else to vhost than to virtio, or exist for it only. */
 export const VHOST_F = {
   /** Dirty log. */

@@ -161,6 +161,10 @@ export interface Binding {
   vhostSetBackendFeatures(fd: NativeFd, features: bigint): void
   vhostSetForkFromOwner(fd: NativeFd, mode: number): void
   vhostGetForkFromOwner(fd: NativeFd): number
+  vhostNewWorker(fd: NativeFd): number
+  vhostFreeWorker(fd: NativeFd, worker: number): void
+  vhostAttachVringWorker(fd: NativeFd, index: number, worker: number): void
+  vhostGetVringWorker(fd: NativeFd, index: number): number
   vhostSetOwner(fd: NativeFd): void
   vhostResetOwner(fd: NativeFd): void
   /** Also keeps every mapping of the table mapped until the fd is closed or has another table. */
@@ -204,6 +208,9 @@ export interface Binding {
   tunSetGroup(fd: NativeFd, gid: number): void
   tunSetCarrier(fd: NativeFd, carrier: boolean): void
   tunSetLink(fd: NativeFd, type: number): void
+  /** NETIF_MSG_* */
+  tunSetDebug(fd: NativeFd, messages: number): void
+  tunSetNocsum(fd: NativeFd, disabled: boolean): void
   /** `addresses`: six bytes each. The number that match exactly, 0 where there is no filter now. */
   tunSetTxFilter(fd: NativeFd, flags: number, addresses: Uint8Array): number
   /** Also keeps the program where the kernel reads it again (TUNSETQUEUE), until the fd is closed or has another. */

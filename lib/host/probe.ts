@@ -15,6 +15,8 @@ export interface VhostNetAbilities {
   forkFromOwner: boolean
   /** Whether a worker can poll before it sleeps. */
   busyloopTimeout: boolean
+  /** Whether an fd can have several workers. */
+  workers: boolean
   /** Whether a legacy ring can be of the other byte order. */
   vringEndian: boolean
 }
@@ -30,6 +32,15 @@ function unlessAbsent<T>(call: () => T): T | undefined {
     if (error instanceof SystemCallError && absent.has(error.code)) return undefined
     throw error
   }
+}
+
+/**
+ * All feature bits that an fd's kernel knows: of VHOST_GET_FEATURES_ARRAY where there is such a call, else the low 64.
+ * @throws {SystemCallError} of VHOST_GET_FEATURES
+ */
+export function knownFeatures(vhost: VhostNet): bigint {
+  const features = vhost.getFeatures()
+  return unlessAbsent(() => vhost.getFeaturesArray()) ?? features
 }
 
 /**
@@ -51,6 +62,7 @@ export function probeVhostNet(options: { path?: string } = {}): VhostNetAbilitie
       featuresArray: featuresArray !== undefined,
       forkFromOwner: forkFromOwner !== undefined,
       busyloopTimeout: unlessAbsent(() => vhost.getVringBusyloopTimeout(0)) !== undefined,
+      workers: unlessAbsent(() => vhost.getVringWorker(0)) !== undefined,
       vringEndian: unlessAbsent(() => vhost.getVringEndian(0)) !== undefined,
     }
   } finally {

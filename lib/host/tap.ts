@@ -226,6 +226,19 @@ export class Tap extends FdHandle {
   }
 
   /**
+   * TUNSETDEBUG: which messages of the device, NETIF_MSG_* of linux/netdevice.h, go to the kernel's log. There are few.
+   * @param messages 0..2³²−1; 0, as made, for none.
+   */
+  setDebug(messages: number): void {
+    this.#call((fd) => binding().tunSetDebug(fd, messages), { messages: `0x${messages.toString(16)}` })
+  }
+
+  /** TUNSETNOCSUM: does nothing, but say so in the kernel's log where `setDebug` lets it. Checksums are `setOffload`'s. */
+  setNocsum(disabled: boolean): void {
+    this.#call((fd) => binding().tunSetNocsum(fd, disabled), { disabled })
+  }
+
+  /**
    * TUNSETTXFILTER: lets only frames to these MAC addresses, and broadcast where it is one of them, through to the reader;
    * of the whole device. The first 8 match exactly, further multicast ones by a hash that lets others through, too; no
    * address at all lifts the filter, and so does a unicast one beyond the eighth (drivers/net/tun.c: update_filter).

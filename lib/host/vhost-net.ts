@@ -42,9 +42,11 @@ export class VhostNet extends Vhost {
   /**
    * VHOST_NET_SET_BACKEND: attaches a tap queue, from when on the ring is live; null detaches it, and returns when the
    * worker has let go. Detaching needs the memory table and ring addresses still set.
+   * @throws {GuestMemoryError} `ERR_GPA_NOT_LOGGED` where writes are to be logged and there is no dirty bitmap
    * @throws {SystemCallError} `EPERM`, `ENOTSOCK`, `EINVAL`, `EFAULT`, `ENOBUFS`
    */
   setBackend(index: number, tap: Tap | null): void {
+    if (tap !== null) this.assertLog()
     this.call((fd) => binding().vhostNetSetBackend(fd, index, tap?.native ?? null), { index }, backendHints)
   }
 }

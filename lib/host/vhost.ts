@@ -12,13 +12,18 @@ import {
 } from '../binding/index.ts'
 import type { EventFd } from '../event/index.ts'
 import type { NativeMemory } from '../memory/index.ts'
+import { DirtyLog } from './dirty-log.ts'
 
 const noFeaturesArray =
   'This kernel has 64 feature bits: the call is of Linux 6.17. Use getFeatures() and setFeatures().'
 const noForkFromOwner = 'This kernel does not let the worker be chosen: the call is of Linux 6.17.'
 
+const oneWorker =
+  'A vhost-net fd has one worker, for both of its rings: open one fd for each queue pair. Only vhost-scsi has this call.'
+
 const hints: Hints = {
   EPERM: 'The fd has no owner yet, or another process owns it: call setOwner() in the process that owns the memory.',
+  'VHOST_SET_OWNER ENOTTY': 'The node, or the fd, is not of vhost.',
   'VHOST_SET_OWNER EBUSY': 'The fd has an owner already; every queue pair needs an fd of its own.',
   'VHOST_SET_OWNER ENOMEM': 'No worker could be started: check RLIMIT_NPROC and the pids limit of the cgroup.',
   'VHOST_SET_FEATURES EOPNOTSUPP': "A bit is not among the kernel's: mask with getFeatures().",
@@ -36,6 +41,11 @@ const hints: Hints = {
   'VHOST_SET_FORK_FROM_OWNER EINVAL': 'A worker is VHOST_FORK_OWNER_KTHREAD (0) or VHOST_FORK_OWNER_TASK (1).',
   'VHOST_GET_FORK_FROM_OWNER EPERM': noForkFromOwner,
   'VHOST_GET_FORK_FROM_OWNER ENOTTY': noForkFromOwner,
+  'VHOST_NEW_WORKER ENOTTY': oneWorker,
+  'VHOST_FREE_WORKER ENOTTY': oneWorker,
+  'VHOST_FREE_WORKER ENOBUFS': oneWorker,
+  'VHOST_ATTACH_VRING_WORKER ENOTTY': oneWorker,
+  'VHOST_GET_VRING_WORKER ENOTTY': oneWorker,
   'VHOST_SET_LOG_BASE EFAULT': 'The bitmap must reach up to the highest address of the memory table.',
   'VHOST_SET_LOG_FD EINVAL': 'The fd is not an eventfd.',
   'VHOST_SET_MEM_TABLE EFAULT': 'A region is empty, or ends outside of user space.',
@@ -77,6 +87,8 @@ export interface IotlbInvalidate {
 
 /** One open vhost device. Its worker exists from `setOwner` to `close`. */
 export class Vhost extends FdHandle {
+  #log = DirtyLog.none
+
   protected constructor(native: NativeFd, label: string) {
     super(native, label)
   }
@@ -87,6 +99,17 @@ export class Vhost extends FdHandle {
     return systemCall(() => operation(fd), { subject: this.label, context, hints: { ...hints, ...extra } })
   }
 
+  /** Runs a call that changes what is logged and where, unless the bitmap would not do. */
+  #relog(next: DirtyLog, call: () => void): void {
+    call()
+    this.#log = next
+  }
+
+  /** @internal @throws {GuestMemoryError} `ERR_GPA_NOT_LOGGED` where writes are to be logged and there is no bitmap */
+  protected assertLog(): void {
+    this.#log.assertBitmap()
+  }
+
   /** VHOST_GET_FEATURES: the low 64 feature bits that this kernel's device knows. Needs no owner. */
   getFeatures(): bigint {
     return this.call((fd) => binding().vhostGetFeatures(fd))
@@ -95,10 +118,14 @@ export class Vhost extends FdHandle {
   /**
    * VHOST_SET_FEATURES: the agreed bits; bits from 64 on are cleared. Needs no owner. Legal while rings run, for
    * VHOST_F_LOG_ALL above all.
+   * @throws {GuestMemoryError} `ERR_GPA_NOT_LOGGED`, as `setLogBase`
    * @throws {SystemCallError} `EOPNOTSUPP` for a bit that `getFeatures` does not have, `EFAULT`
    */
   setFeatures(features: bigint): void {
-    this.call((fd) => binding().vhostSetFeatures(fd, features), { features: `0x${features.toString(16)}` })
+    const context = { features: `0x${features.toString(16)}` }
+    this.#relog(this.#log.with({ features }), () => {
+      this.call((fd) => binding().vhostSetFeatures(fd, features), context)
+    })
   }
 
   /**
@@ -111,11 +138,15 @@ export class Vhost extends FdHandle {
 
   /**
    * VHOST_SET_FEATURES_ARRAY: the agreed bits, 0 ≤ `features` < 2¹²⁸. Linux 6.17. Needs no owner there.
+   * @throws {GuestMemoryError} `ERR_GPA_NOT_LOGGED`, as `setLogBase`
    * @throws {SystemCallError} `EOPNOTSUPP` for a bit that `getFeaturesArray` does not have; `EPERM`, `ENOBUFS` where the
    * kernel does not have it
    */
   setFeaturesArray(features: bigint): void {
-    this.call((fd) => binding().vhostSetFeaturesArray(fd, features), { features: `0x${features.toString(16)}` })
+    const context = { features: `0x${features.toString(16)}` }
+    this.#relog(this.#log.with({ features }), () => {
+      this.call((fd) => binding().vhostSetFeaturesArray(fd, features), context)
+    })
   }
 
   /** VHOST_GET_BACKEND_FEATURES: the VHOST_BACKEND_F_* bits. Needs no owner. */
@@ -146,6 +177,29 @@ export class Vhost extends FdHandle {
     return this.call((fd) => binding().vhostGetForkFromOwner(fd))
   }
 
+  /**
+   * VHOST_NEW_WORKER: one more worker, and its id. Linux 6.5, and no vhost-net up to 7.3.
+   * @throws {SystemCallError} `EPERM` without an owner; `ENOTTY` of every vhost-net
+   */
+  newWorker(): number {
+    return this.call((fd) => binding().vhostNewWorker(fd))
+  }
+
+  /** VHOST_FREE_WORKER: ends a worker that serves no ring. @throws {SystemCallError} as `newWorker`, and `ENOBUFS` */
+  freeWorker(worker: number): void {
+    this.call((fd) => binding().vhostFreeWorker(fd, worker), { worker })
+  }
+
+  /** VHOST_ATTACH_VRING_WORKER: has a worker serve a ring. @throws {SystemCallError} as `newWorker`, and `ENOBUFS` */
+  attachVringWorker(index: number, worker: number): void {
+    this.call((fd) => binding().vhostAttachVringWorker(fd, index, worker), { index, worker })
+  }
+
+  /** VHOST_GET_VRING_WORKER: the id of the worker that serves a ring. @throws {SystemCallError} as `attachVringWorker` */
+  getVringWorker(index: number): number {
+    return this.call((fd) => binding().vhostGetVringWorker(fd, index), { index })
+  }
+
   /** VHOST_SET_OWNER: binds the device to this process's memory and starts its worker. @throws `EBUSY`, `ENOMEM` */
   setOwner(): void {
     this.call((fd) => binding().vhostSetOwner(fd))
@@ -153,32 +207,40 @@ export class Vhost extends FdHandle {
 
   /** VHOST_RESET_OWNER: stops both rings and forgets everything. @throws `EPERM` */
   resetOwner(): void {
-    this.call((fd) => binding().vhostResetOwner(fd))
+    this.#relog(DirtyLog.none, () => this.call((fd) => binding().vhostResetOwner(fd)))
   }
 
   /**
    * VHOST_SET_MEM_TABLE: replaces the table with all regions of `memory`, which stays mapped while this fd is open or
-   * until it has another table. Legal while rings run. @throws {SystemCallError} `EPERM`, `E2BIG`, `EFAULT`
+   * until it has another table. Legal while rings run.
+   * @throws {GuestMemoryError} `ERR_GPA_TOO_MANY_REGIONS`; `ERR_GPA_NOT_LOGGED`, as `setLogBase`
+   * @throws {SystemCallError} `EPERM`, `E2BIG`, `EFAULT`
    */
   setMemTable(memory: NativeMemory): void {
     const table = memory.memTable()
-    this.call((fd) => binding().vhostSetMemTable(fd, table), { regions: table.length })
+    this.#relog(this.#log.with({ table }), () => {
+      this.call((fd) => binding().vhostSetMemTable(fd, table), { regions: table.length })
+    })
   }
 
   /**
    * VHOST_SET_LOG_BASE: where the dirty bitmap of VHOST_F_LOG_ALL lies, which stays mapped while this fd is open or until
    * it has another. Bit n % 8 of byte n / 8 stands for the guest's bytes from n × VHOST_PAGE_SIZE on; the kernel sets bits
-   * atomically and never clears one. It does not check that the bitmap is large enough, and writes past its end: `size`
-   * must cover the highest address of the memory table (vhost.c: log_write).
+   * atomically and never clears one. It does not check that the bitmap is large enough, and would write past its end
+   * (vhost.c: log_write), so this object does, in whatever order table, features, ring addresses and bitmap are set: with
+   * VHOST_F_LOG_ALL it reaches up to the highest address of the memory table.
    * @param log memory of this process, apart from the guest's.
    * @param address guest-physical address in `log` of the first byte.
    * @param size bytes.
-   * @throws {GuestMemoryError} `ERR_GPA_RANGE` where the bitmap does not lie within one region of `log`
+   * @throws {GuestMemoryError} `ERR_GPA_RANGE` where the bitmap does not lie within one region of `log`,
+   * `ERR_GPA_NOT_LOGGED` where it is too small
    * @throws {SystemCallError} `EPERM`, `EFAULT`
    */
   setLogBase(log: NativeMemory, address: number, size: number): void {
     const { mapping, offset } = log.locate(address, size)
-    this.call((fd) => binding().vhostSetLogBase(fd, mapping, offset, size), { address, size })
+    this.#relog(this.#log.with({ bitmap: size }), () => {
+      this.call((fd) => binding().vhostSetLogBase(fd, mapping, offset, size), { address, size })
+    })
   }
 
   /** VHOST_SET_LOG_FD: what is signalled when the dirty bitmap is written to; null removes it. @throws `EPERM`, `EBADF`, `EINVAL` */
@@ -188,12 +250,21 @@ export class Vhost extends FdHandle {
 
   /** VHOST_SET_VRING_NUM: entries of a ring. @throws `EPERM`, `EBUSY`, `EINVAL`, `ENOBUFS` */
   setVringNum(index: number, num: number): void {
-    this.call((fd) => binding().vhostSetVringNum(fd, index, num), { index, num })
+    this.#relog(this.#log.withRing(index, { num }), () => {
+      this.call((fd) => binding().vhostSetVringNum(fd, index, num), { index, num })
+    })
   }
 
-  /** VHOST_SET_VRING_ADDR: host virtual addresses of a ring's parts. @throws `EPERM`, `EINVAL`, `ENOBUFS` */
+  /**
+   * VHOST_SET_VRING_ADDR: host virtual addresses of a ring's parts; with the flag 1 << VHOST_VRING_F_LOG writes to the
+   * used ring are logged as of the guest-physical `log_guest_addr`.
+   * @throws {GuestMemoryError} `ERR_GPA_RANGE` where it does not lie in the memory table, `ERR_GPA_NOT_LOGGED`
+   * @throws {SystemCallError} `EPERM`, `EINVAL`, `ENOBUFS`
+   */
   setVringAddr(index: number, addresses: VringAddresses): void {
-    this.call((fd) => binding().vhostSetVringAddr(fd, index, addresses), { index })
+    this.#relog(this.#log.withRing(index, { addresses: { ...addresses } }), () => {
+      this.call((fd) => binding().vhostSetVringAddr(fd, index, addresses), { index })
+    })
   }
 
   /** VHOST_SET_VRING_BASE: the available index the worker takes next, 0..65535. @throws `EPERM`, `EBUSY`, `EINVAL` */

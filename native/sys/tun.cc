@@ -17,6 +17,7 @@ static_assert(TUNSETSNDBUF == 0x400454d4 && TUNGETSNDBUF == 0x800454d3);
 static_assert(TUNSETQUEUE == 0x400454d9 && TUNSETVNETLE == 0x400454dc && TUNGETVNETLE == 0x800454dd &&
               TUNSETCARRIER == 0x400454e2);
 static_assert(TUNSETOWNER == 0x400454cc && TUNSETGROUP == 0x400454ce && TUNSETLINK == 0x400454cd);
+static_assert(TUNSETDEBUG == 0x400454c9 && TUNSETNOCSUM == 0x400454c8);
 static_assert(TUNSETTXFILTER == 0x400454d1 && TUNATTACHFILTER == 0x401054d5 && TUNDETACHFILTER == 0x401054d6 &&
               TUNGETFILTER == 0x801054db);
 static_assert(TUNSETIFINDEX == 0x400454da && TUNSETVNETBE == 0x400454de && TUNGETVNETBE == 0x800454df);
@@ -125,6 +126,14 @@ Result<void> tun_set_carrier(int fd, bool carrier) {
 
 Result<void> tun_set_link(int fd, int32_t type) {
   return control(fd, TUNSETLINK, "TUNSETLINK", static_cast<unsigned long>(type));
+}
+
+Result<void> tun_set_debug(int fd, uint32_t messages) {
+  return control(fd, TUNSETDEBUG, "TUNSETDEBUG", static_cast<unsigned long>(messages));
+}
+
+Result<void> tun_set_nocsum(int fd, bool disabled) {
+  return control(fd, TUNSETNOCSUM, "TUNSETNOCSUM", static_cast<unsigned long>(disabled));
 }
 
 Result<int> tun_set_tx_filter(int fd, uint16_t flags, std::span<const uint8_t> addresses) {

@@ -71,6 +71,12 @@ Result<void> tun_set_carrier(int fd, bool carrier);
 // The link type, ARPHRD_*. EBUSY: the device is up.
 Result<void> tun_set_link(int fd, int32_t type);
 
+// NETIF_MSG_* of linux/netdevice.h that the device's driver writes to the kernel's log; what it says is sparse.
+Result<void> tun_set_debug(int fd, uint32_t messages);
+
+// Does nothing but write to that log; tun_set_offload is what checksums go by.
+Result<void> tun_set_nocsum(int fd, bool disabled);
+
 // Which destination addresses the reader gets: `addresses` has six bytes for each; none lifts the filter. The first 8
 // match exactly, further multicast addresses by a hash. The number that match exactly, 0 where the filter is off: so it
 // is after a unicast address beyond the eighth. TUN_FLT_ALLMULTI lets all multicast through. EINVAL: not a tap.

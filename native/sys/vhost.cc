@@ -73,6 +73,29 @@ Result<uint8_t> vhost_get_fork_from_owner(int fd) {
   return argument.mode;
 }
 
+Result<uint32_t> vhost_new_worker(int fd) {
+  vhost_worker_state state{0};
+  if (auto done = control(fd, VHOST_NEW_WORKER, "VHOST_NEW_WORKER", &state); !done.ok()) return done.error();
+  return state.worker_id;
+}
+
+Result<void> vhost_free_worker(int fd, uint32_t worker_id) {
+  vhost_worker_state state{worker_id};
+  return control(fd, VHOST_FREE_WORKER, "VHOST_FREE_WORKER", &state);
+}
+
+Result<void> vhost_attach_vring_worker(int fd, uint32_t index, uint32_t worker_id) {
+  vhost_vring_worker ring{index, worker_id};
+  return control(fd, VHOST_ATTACH_VRING_WORKER, "VHOST_ATTACH_VRING_WORKER", &ring);
+}
+
+Result<uint32_t> vhost_get_vring_worker(int fd, uint32_t index) {
+  vhost_vring_worker ring{index, 0};
+  auto done = control(fd, VHOST_GET_VRING_WORKER, "VHOST_GET_VRING_WORKER", &ring);
+  if (!done.ok()) return done.error();
+  return ring.worker_id;
+}
+
 Result<void> vhost_set_owner(int fd) { return control(fd, VHOST_SET_OWNER, "VHOST_SET_OWNER", nullptr); }
 
 Result<void> vhost_reset_owner(int fd) { return control(fd, VHOST_RESET_OWNER, "VHOST_RESET_OWNER", nullptr); }

@@ -41,6 +41,13 @@ Result<void> vhost_set_backend_features(int fd, uint64_t features);
 Result<void> vhost_set_fork_from_owner(int fd, uint8_t mode);
 Result<uint8_t> vhost_get_fork_from_owner(int fd);
 
+// Workers besides the first one, and which of them serves a ring; since Linux 6.5. No vhost-net has these calls, up to
+// 7.3: EPERM without an owner; with one ENOTTY, or ENOBUFS where the kernel reads an id of 2 or more as a ring's index.
+Result<uint32_t> vhost_new_worker(int fd);
+Result<void> vhost_free_worker(int fd, uint32_t worker_id);
+Result<void> vhost_attach_vring_worker(int fd, uint32_t index, uint32_t worker_id);
+Result<uint32_t> vhost_get_vring_worker(int fd, uint32_t index);
+
 // Binds the fd to this process's memory and starts its worker. EBUSY: owned already. ENOMEM (any failure, from 6.4) or
 // the real errno (6.1): no worker could be made.
 Result<void> vhost_set_owner(int fd);

@@ -39,6 +39,17 @@ struct vhost_memory_region {
 };
 static_assert(sizeof(vhost_memory_region) == 32);
 
+struct vhost_worker_state {
+  uint32_t worker_id;
+};
+static_assert(sizeof(vhost_worker_state) == 4);
+
+struct vhost_vring_worker {
+  uint32_t index;
+  uint32_t worker_id;
+};
+static_assert(sizeof(vhost_vring_worker) == 8);
+
 // struct vhost_memory is this, followed by nregions times vhost_memory_region.
 struct vhost_memory {
   uint32_t nregions;
@@ -86,12 +97,16 @@ inline constexpr unsigned long VHOST_RESET_OWNER = _IO(0xAF, 0x02);
 inline constexpr unsigned long VHOST_SET_MEM_TABLE = _IOW(0xAF, 0x03, vhost_memory);
 inline constexpr unsigned long VHOST_SET_LOG_BASE = _IOW(0xAF, 0x04, uint64_t);
 inline constexpr unsigned long VHOST_SET_LOG_FD = _IOW(0xAF, 0x07, int);
+inline constexpr unsigned long VHOST_NEW_WORKER = _IOR(0xAF, 0x08, vhost_worker_state);
+inline constexpr unsigned long VHOST_FREE_WORKER = _IOW(0xAF, 0x09, vhost_worker_state);
 inline constexpr unsigned long VHOST_SET_VRING_NUM = _IOW(0xAF, 0x10, vhost_vring_state);
 inline constexpr unsigned long VHOST_SET_VRING_ADDR = _IOW(0xAF, 0x11, vhost_vring_addr);
 inline constexpr unsigned long VHOST_SET_VRING_BASE = _IOW(0xAF, 0x12, vhost_vring_state);
 inline constexpr unsigned long VHOST_GET_VRING_BASE = _IOWR(0xAF, 0x12, vhost_vring_state);
 inline constexpr unsigned long VHOST_SET_VRING_ENDIAN = _IOW(0xAF, 0x13, vhost_vring_state);
 inline constexpr unsigned long VHOST_GET_VRING_ENDIAN = _IOW(0xAF, 0x14, vhost_vring_state);
+inline constexpr unsigned long VHOST_ATTACH_VRING_WORKER = _IOW(0xAF, 0x15, vhost_vring_worker);
+inline constexpr unsigned long VHOST_GET_VRING_WORKER = _IOWR(0xAF, 0x16, vhost_vring_worker);
 inline constexpr unsigned long VHOST_SET_VRING_KICK = _IOW(0xAF, 0x20, vhost_vring_file);
 inline constexpr unsigned long VHOST_SET_VRING_CALL = _IOW(0xAF, 0x21, vhost_vring_file);
 inline constexpr unsigned long VHOST_SET_VRING_ERR = _IOW(0xAF, 0x22, vhost_vring_file);
@@ -112,12 +127,16 @@ static_assert(VHOST_RESET_OWNER == 0xaf02);
 static_assert(VHOST_SET_MEM_TABLE == 0x4008af03);
 static_assert(VHOST_SET_LOG_BASE == 0x4008af04);
 static_assert(VHOST_SET_LOG_FD == 0x4004af07);
+static_assert(VHOST_NEW_WORKER == 0x8004af08);
+static_assert(VHOST_FREE_WORKER == 0x4004af09);
 static_assert(VHOST_SET_VRING_NUM == 0x4008af10);
 static_assert(VHOST_SET_VRING_ADDR == 0x4028af11);
 static_assert(VHOST_SET_VRING_BASE == 0x4008af12);
 static_assert(VHOST_GET_VRING_BASE == 0xc008af12);
 static_assert(VHOST_SET_VRING_ENDIAN == 0x4008af13);
 static_assert(VHOST_GET_VRING_ENDIAN == 0x4008af14);
+static_assert(VHOST_ATTACH_VRING_WORKER == 0x4008af15);
+static_assert(VHOST_GET_VRING_WORKER == 0xc008af16);
 static_assert(VHOST_SET_VRING_KICK == 0x4008af20);
 static_assert(VHOST_SET_VRING_CALL == 0x4008af21);
 static_assert(VHOST_SET_VRING_ERR == 0x4008af22);

@@ -147,6 +147,8 @@ constexpr Export kExports[] = {
     {"tunSetGroup", set_uint<tun_set_group>},
     {"tunSetCarrier", set_bool<tun_set_carrier>},
     {"tunSetLink", set_int<tun_set_link>},
+    {"tunSetDebug", set_uint<tun_set_debug>},
+    {"tunSetNocsum", set_bool<tun_set_nocsum>},
     {"tunSetTxFilter", set_tx_filter},
     {"tunAttachFilter", attach_filter},
     {"tunDetachFilter", detach_filter},

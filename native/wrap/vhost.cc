@@ -60,6 +60,15 @@ Value get_fork_from_owner(const CallbackInfo& info) {
   return from_number(info.Env(), value_or_throw(info.Env(), vhost_get_fork_from_owner(to_fd(info[0]))));
 }
 
+Value new_worker(const CallbackInfo& info) {
+  return from_number(info.Env(), value_or_throw(info.Env(), vhost_new_worker(to_fd(info[0]))));
+}
+
+Value free_worker(const CallbackInfo& info) {
+  value_or_throw(info.Env(), vhost_free_worker(to_fd(info[0]), to_uint32(info[1], "worker")));
+  return info.Env().Undefined();
+}
+
 Value set_owner(const CallbackInfo& info) {
   value_or_throw(info.Env(), vhost_set_owner(to_fd(info[0])));
   return info.Env().Undefined();
@@ -200,6 +209,10 @@ constexpr Export kExports[] = {
     {"vhostSetBackendFeatures", set_features<vhost_set_backend_features>},
     {"vhostSetForkFromOwner", set_fork_from_owner},
     {"vhostGetForkFromOwner", get_fork_from_owner},
+    {"vhostNewWorker", new_worker},
+    {"vhostFreeWorker", free_worker},
+    {"vhostAttachVringWorker", set_vring_state<vhost_attach_vring_worker>},
+    {"vhostGetVringWorker", get_vring_state<vhost_get_vring_worker>},
     {"vhostSetOwner", set_owner},
     {"vhostResetOwner", reset_owner},
     {"vhostSetMemTable", set_mem_table},

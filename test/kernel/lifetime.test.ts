@@ -85,6 +85,8 @@ describe('the lifetime of handles', function () {
           setOwner: (tap: Tap) => tap.setOwner(0),
           setGroup: (tap: Tap) => tap.setGroup(0),
           setLink: (tap: Tap) => tap.setLink(1),
+          setDebug: (tap: Tap) => tap.setDebug(0),
+          setNocsum: (tap: Tap) => tap.setNocsum(true),
           setTxFilter: (tap: Tap) => tap.setTxFilter({ addresses: [] }),
           attachFilter: (tap: Tap) => tap.attachFilter([{ code: 6, jt: 0, jf: 0, k: 0 }]),
           detachFilter: (tap: Tap) => tap.detachFilter(),
@@ -125,6 +127,10 @@ describe('the lifetime of handles', function () {
           getVringEndian: (vhost: VhostNet) => vhost.getVringEndian(0),
           setVringBusyloopTimeout: (vhost: VhostNet) => vhost.setVringBusyloopTimeout(0, 0),
           getVringBusyloopTimeout: (vhost: VhostNet) => vhost.getVringBusyloopTimeout(0),
+          newWorker: (vhost: VhostNet) => vhost.newWorker(),
+          freeWorker: (vhost: VhostNet) => vhost.freeWorker(0),
+          attachVringWorker: (vhost: VhostNet) => vhost.attachVringWorker(0, 0),
+          getVringWorker: (vhost: VhostNet) => vhost.getVringWorker(0),
           sendIotlb: (vhost: VhostNet) => vhost.sendIotlb({ type: 3, iova: 0n, size: 4096n }),
           receiveIotlb: (vhost: VhostNet) => vhost.receiveIotlb(),
         },
@@ -192,7 +198,7 @@ describe('the lifetime of handles', function () {
 
       it(`has no method that this test forgot: ${name}`, () => {
         // Those that make sense on a closed object, and what watchLinks opens is a socket of its own.
-        const known = new Set([...Object.keys(uses), 'constructor', 'close', 'call', 'watchLinks'])
+        const known = new Set([...Object.keys(uses), 'constructor', 'close', 'call', 'assertLog', 'watchLinks'])
         const methods = prototypes.flatMap((prototype) => Object.getOwnPropertyNames(prototype))
         assert.deepEqual(
           methods.filter((method) => !known.has(method)),

@@ -1,8 +1,26 @@
 // Every ioctl of /dev/net/tun: what it does, seen from outside where it can be, and each refusal of the kernel's.
 
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, openSync, readFileSync, readlinkSync, statSync } from 'node:fs'
-import { IFF, TAP_MAX_QUEUES, TUN_DEVICE, TUN_F, TUN_FLT_EXACT_COUNT, TUN_SNDBUF_UNLIMITED } from '../../lib/abi/tun.ts'
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  statSync,
+} from 'node:fs'
+import {
+  IFF,
+  NETIF_MSG_DRV,
+  TAP_MAX_QUEUES,
+  TUN_DEVICE,
+  TUN_F,
+  TUN_FLT_EXACT_COUNT,
+  TUN_SNDBUF_UNLIMITED,
+} from '../../lib/abi/tun.ts'
 import { type BpfInstruction, binding, systemCall } from '../../lib/binding/index.ts'
 import { SystemCallError } from '../../lib/errors.ts'
 import { ethtoolFeatures, RtNetlink, Tap, type TapOptions } from '../../lib/host/index.ts'
@@ -347,6 +365,48 @@ describe('tun ioctls', () => {
     ip('link', 'set', ifname, 'up')
     refused(() => tap.setLink(512), ['TUNSETLINK', 'EBUSY', /set it down first/])
   })
+
+  it('TUNSETNOCSUM does nothing but say so in the kernel’s log, where TUNSETDEBUG lets the driver', () => {
+    const tap = open()
+    const log = openSync('/dev/kmsg', constants.O_RDONLY | constants.O_NONBLOCK)
+    opened.add(() => closeSync(log))
+    const lines = (): number => messages(log).filter((line) => line.includes(ifname) && /checksum/.test(line)).length
+    const before = ethtoolFeatures(ifname)
+    lines()
+    tap.setNocsum(true)
+    assert.equal(lines(), 0)
+    tap.setDebug(NETIF_MSG_DRV)
+    tap.setNocsum(true)
+    tap.setNocsum(false)
+    assert.equal(lines(), 2)
+    tap.setDebug(0)
+    tap.setNocsum(true)
+    assert.equal(lines(), 0)
+    assert.deepEqual(ethtoolFeatures(ifname), before)
+  })
+
+  it('TUNSETDEBUG takes 32 bits, and no others', () => {
+    const tap = open()
+    tap.setDebug(2 ** 32 - 1)
+    tap.setDebug(0)
+    for (const wrong of [-1, 2 ** 32, 0.5]) assert.throws(() => tap.setDebug(wrong), { code: 'ERR_OPTION_RANGE' })
+  })
+
+  /** What the kernel's log has to say since it was last asked; each read is a message. */
+  function messages(log: number): string[] {
+    const found: string[] = []
+    const buffer = Buffer.alloc(8192)
+    for (;;) {
+      try {
+        found.push(buffer.toString('utf8', 0, readSync(log, buffer)))
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        if (code === 'EAGAIN') return found
+        // Some were overwritten before they were read.
+        if (code !== 'EPIPE') throw error
+      }
+    }
+  }
 
   describe('TUNSETTXFILTER', () => {
     const arrived = (tap: Tap): string[] =>

@@ -25,6 +25,7 @@ import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import type { Vring } from '../../lib/virtio/vring.ts'
 import { features, moves } from '../support/bring-up.ts'
+import { recording } from '../support/failing-binding.ts'
 import { since } from '../support/kernel.ts'
 import { type Refusal, refused } from '../support/refused.ts'
 import { vhostWorkers } from '../support/resources.ts'
@@ -153,6 +154,10 @@ describe('vhost-net ioctls', () => {
     const event = null
     const cases: readonly (readonly [syscall: string, call: () => unknown])[] = [
       ['VHOST_RESET_OWNER', () => vhost.resetOwner()],
+      ['VHOST_NEW_WORKER', () => vhost.newWorker()],
+      ['VHOST_FREE_WORKER', () => vhost.freeWorker(0)],
+      ['VHOST_ATTACH_VRING_WORKER', () => vhost.attachVringWorker(0, 0)],
+      ['VHOST_GET_VRING_WORKER', () => vhost.getVringWorker(0)],
       ['VHOST_SET_MEM_TABLE', () => vhost.setMemTable(memory)],
       ['VHOST_SET_LOG_BASE', () => vhost.setLogBase(memory, 0, 4096)],
       ['VHOST_SET_LOG_FD', () => vhost.setLogFd(event)],
@@ -269,6 +274,26 @@ describe('vhost-net ioctls', () => {
       refused(() => vhost.resetOwner(), ['VHOST_RESET_OWNER', 'EPERM', noOwner])
       vhost.setOwner()
       assert.deepEqual([vhost.getVringBase(0), vhost.getVringBusyloopTimeout(0)], [0, 0])
+    })
+
+    it('has one worker for both rings, whatever the kernel: the calls for more say that there are none', () => {
+      const one: RegExp = /one worker, for both of its rings: open one fd for each queue pair/
+      vhost.setOwner()
+      refused(() => vhost.newWorker(), ['VHOST_NEW_WORKER', 'ENOTTY', one])
+      for (const [worker, code] of [
+        [0, 'ENOTTY'],
+        [1, 'ENOTTY'],
+        [2, 'ENOBUFS'],
+      ] as const) {
+        refused(() => vhost.freeWorker(worker), ['VHOST_FREE_WORKER', code, one])
+      }
+      for (const index of rings) {
+        refused(() => vhost.attachVringWorker(index, 7), ['VHOST_ATTACH_VRING_WORKER', 'ENOTTY', one])
+        refused(() => vhost.getVringWorker(index), ['VHOST_GET_VRING_WORKER', 'ENOTTY', one])
+      }
+      refused(() => vhost.attachVringWorker(2, 7), ['VHOST_ATTACH_VRING_WORKER', 'ENOBUFS', twoRings])
+      refused(() => vhost.getVringWorker(2), ['VHOST_GET_VRING_WORKER', 'ENOBUFS', twoRings])
+      assert.equal(vhostWorkers().length, workersBefore.length + 1)
     })
 
     const noFork = /Linux 6\.17/
@@ -390,6 +415,104 @@ describe('vhost-net ioctls', () => {
     it('VHOST_SET_LOG_BASE must lie in memory', () => {
       vhost.setOwner()
       assert.throws(() => vhost.setLogBase(memory, (4 << 20) - 8, 16), GuestMemoryError)
+    })
+
+    describe('reaches up to the end of guest memory', () => {
+      const logAll = bit(VHOST_F.VHOST_F_LOG_ALL)
+      /** 128 bytes stand for the 4 MiB of guest memory. */
+      const enough = 128
+      type Step = 'features' | 'table' | 'bitmap'
+      let log: NativeMemory
+
+      beforeEach(() => {
+        log = opened.own(GuestMemory.allocate({ size: 4096 }))
+        vhost.setOwner()
+      })
+
+      const take = (step: Step, bytes: number): void => {
+        if (step === 'features') vhost.setFeatures(features | logAll)
+        else if (step === 'table') vhost.setMemTable(memory)
+        else vhost.setLogBase(log, 0, bytes)
+      }
+      const short = (needed: number) => (error: unknown) =>
+        error instanceof GuestMemoryError &&
+        error.code === 'ERR_GPA_NOT_LOGGED' &&
+        error.hint === `It must have ${needed} bytes: one bit for each 4 KiB.`
+
+      const orders: readonly (readonly Step[])[] = [
+        ['features', 'table', 'bitmap'],
+        ['features', 'bitmap', 'table'],
+        ['table', 'features', 'bitmap'],
+        ['table', 'bitmap', 'features'],
+        ['bitmap', 'features', 'table'],
+        ['bitmap', 'table', 'features'],
+      ]
+      for (const order of orders) {
+        it(`or the last call of three does not reach the kernel: ${order.join(', ')}`, async () => {
+          const last = order.at(-1)!
+          for (const step of order.slice(0, -1)) take(step, enough - 1)
+          await recording((record) => {
+            assert.throws(() => take(last, enough - 1), short(enough))
+            assert.deepEqual(record.calls, [])
+          })
+          vhost.setFeatures(features)
+          for (const step of [...order].sort((a, b) => Number(b === 'bitmap') - Number(a === 'bitmap')))
+            take(step, enough)
+        })
+      }
+
+      it('or memory does not grow', async () => {
+        const grows = opened.own(GuestMemory.allocate({ regions: [{ guestAddress: 0, size: 4 << 20 }] }))
+        opened.add(grows.follow(() => vhost.setMemTable(grows)))
+        vhost.setFeatures(features | logAll)
+        vhost.setMemTable(grows)
+        vhost.setLogBase(log, 0, enough)
+        const region = { guestAddress: 8 << 20, size: 4096 }
+        assert.throws(() => grows.addRegion(region), short(257))
+        assert.equal(grows.regions.length, 1)
+        vhost.setLogBase(log, 0, 257)
+        grows.addRegion(region)
+      })
+
+      it('where a single ring is logged, only as far as that', async () => {
+        const logged = (log_guest_addr: bigint) =>
+          addresses({ flags: 1 << VHOST_VRING_F.VHOST_VRING_F_LOG, log_guest_addr })
+        vhost.setMemTable(memory)
+        vhost.setVringNum(0, 16)
+        vhost.setLogBase(log, 0, 1)
+        vhost.setVringAddr(0, logged(8192n))
+        await recording((record) => {
+          assert.throws(() => vhost.setVringAddr(0, logged(8n << 12n)), short(2))
+          assert.throws(() => vhost.setVringAddr(0, logged((4n << 20n) - 64n)), { code: 'ERR_GPA_RANGE' })
+          assert.throws(() => vhost.setVringAddr(0, logged(2n ** 60n)), { code: 'ERR_GPA_RANGE' })
+          // 4 KiB more of used ring than the page of its bit.
+          assert.throws(() => vhost.setVringNum(0, 4096), short(2))
+          assert.deepEqual(record.calls, [])
+        })
+        vhost.setVringAddr(0, addresses())
+        vhost.setVringNum(0, 4096)
+      })
+
+      it('or nothing that is to be logged starts without it', async () => {
+        vhost.resetOwner()
+        const { tap } = prepare({ more: logAll })
+        await recording((record) => {
+          assert.throws(() => vhost.setBackend(0, tap), { code: 'ERR_GPA_NOT_LOGGED', hint: /setLogBase/ })
+          assert.deepEqual(record.calls, [])
+        })
+        vhost.setLogBase(log, 0, enough)
+        attach(tap)
+      })
+
+      it('until the owner is reset, which forgets the bitmap', () => {
+        vhost.setFeatures(features | logAll)
+        vhost.setLogBase(log, 0, 1)
+        vhost.resetOwner()
+        vhost.setOwner()
+        vhost.setFeatures(features | logAll)
+        vhost.setMemTable(memory)
+        assert.throws(() => vhost.setLogBase(log, 0, 1), short(enough))
+      })
     })
 
     it('VHOST_SET_LOG_FD takes an eventfd or none', () => {
@@ -646,6 +769,7 @@ describe('vhost-net ioctls', () => {
         featuresArray: since(6, 17),
         forkFromOwner: hasForkFromOwner,
         busyloopTimeout: true,
+        workers: false,
         vringEndian: false,
       })
       await soon('its worker ends', () => vhostWorkers().length === workersBefore.length)
