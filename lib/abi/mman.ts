@@ -10,7 +10,13 @@ export const F_SEAL = {
   F_SEAL_SEAL: 0x1,
   F_SEAL_SHRINK: 0x2,
   F_SEAL_GROW: 0x4,
+  F_SEAL_WRITE: 0x8,
+  F_SEAL_FUTURE_WRITE: 0x10,
+  F_SEAL_EXEC: 0x20,
 } as const
+
+/** Type of the file system that huge pages are of, as fstatfs(2) has it (linux/magic.h). */
+export const HUGETLBFS_MAGIC = 0x958458f6
 
 /** madvise(2) (asm-generic/mman-common.h). */
 export const MADV = {

@@ -139,9 +139,17 @@ export interface Binding {
   ftruncate(fd: NativeFd, size: number): void
   /** F_ADD_SEALS. */
   addSeals(fd: NativeFd, seals: number): void
+  /** F_GET_SEALS; F_SEAL_*. */
+  getSeals(fd: NativeFd): number
+  /** Magic number and block size of the file's file system. */
+  fstatfs(fd: NativeFd): { type: number; bsize: number }
   mmapAnonymous(size: number): NativeMapping
   /** `reserve`: huge pages are set aside now, and ENOMEM where there are too few. */
-  mmapShared(fd: NativeFd, size: number, reserve: boolean): NativeMapping
+  mmapShared(fd: NativeFd, offset: number, size: number, reserve: boolean): NativeMapping
+  /** Memory of somebody else's; `owner` is kept until the mapping is closed and no vhost fd can see it. msync(2) checks it. */
+  borrowRange(address: bigint, size: number, owner: object): NativeMapping
+  /** The same of all bytes of an array on a SharedArrayBuffer. */
+  borrowShared(bytes: Uint8Array<SharedArrayBuffer>): NativeMapping
   /** madvise(2) on the whole mapping; MADV_*. */
   mappingAdvise(mapping: NativeMapping, advice: number): void
   mappingAddress(mapping: NativeMapping): bigint

@@ -117,7 +117,7 @@ export function mapMemory(size: number, backing: Backing): Mapping {
   const mapFile = (fd: NativeFd): NativeMapping => {
     call(() => binding().ftruncate(fd, size))
     if (seal) call(() => binding().addSeals(fd, F_SEAL.F_SEAL_SHRINK | F_SEAL.F_SEAL_GROW | F_SEAL.F_SEAL_SEAL))
-    return call(() => binding().mmapShared(fd, size, kind === 'hugetlb'))
+    return call(() => binding().mmapShared(fd, 0, size, kind === 'hugetlb'))
   }
   const mapNewFile = (): NativeMapping => {
     const flags = kind === 'hugetlb' ? MFD_HUGETLB + Math.log2(pageSize) * 2 ** MFD_HUGE_SHIFT : 0

@@ -5,24 +5,18 @@ import { binding, type MemTableRegion, type NativeMapping, systemCall } from '..
 import { GuestMemoryError, InvalidOptionError, StateError } from '../errors.ts'
 import { checkObject } from '../options.ts'
 import { Teardown } from '../teardown.ts'
-import { BACKING_OPTIONS, type Backing, type BackingOptions, checkBacking, type Mapping, mapMemory } from './backing.ts'
+import {
+  type AdoptedRegion,
+  type CheckedAdoption,
+  checkAdoption,
+  HandedFiles,
+  isAdopted,
+  type RegionOrigin,
+} from './adopted.ts'
+import { type AllocateOptions, checkAllocation, checkList, originOf } from './allocation.ts'
+import { type Backing, type Mapping, mapMemory } from './backing.ts'
 import { describeRegions, formatRange, type GuestMemory, type MemoryRegion, regionOf } from './guest-memory.ts'
-import { checkRegion, checkRegionCount, checkSize, GUEST_ADDRESS_LIMIT, inOrder, overlap } from './regions.ts'
-
-/** One region at guest-physical address 0, of `size` bytes, or several. */
-export type AllocateOptions = BackingOptions &
-  (
-    | {
-        /** Bytes, a multiple of the page size: 4096, or that of `hugetlb`. */
-        size: number
-        regions?: never
-      }
-    | {
-        /** In any order; each begins and ends on a page, below 2⁵², and none overlaps another. */
-        regions: readonly MemoryRegion[]
-        size?: never
-      }
-  )
+import { checkRegion, checkRegionCount, inOrder, overlap } from './regions.ts'
 
 /** A range of guest memory as its mapping's offset: what the driver's rings need. */
 export interface MappedRange {
@@ -33,6 +27,17 @@ export interface MappedRange {
   guestAddress: number
 }
 
+/** What guest memory is now; JSON-safe. */
+export interface NativeMemoryState {
+  closed: boolean
+  /** By ascending address. */
+  regions: (MemoryRegion & RegionOrigin)[]
+  /** What keeps its region from being removed. */
+  pins: { guestAddress: number; size: number; owner: string }[]
+  /** How many take the table anew when regions change: queue pairs that have started once. */
+  followers: number
+}
+
 export interface NativeMemoryEvents {
   /** A region came or went; all there were then. Emitted once the caller of the change has returned. */
   regionsChanged: [regions: readonly MemoryRegion[]]
@@ -40,6 +45,7 @@ export interface NativeMemoryEvents {
 
 interface MappedRegion extends MemoryRegion {
   readonly mapping: Mapping
+  readonly origin: RegionOrigin
 }
 
 /** Something that must stay where it is. */
@@ -47,36 +53,17 @@ interface Pin extends MemoryRegion {
   readonly owner: string
 }
 
-function checkAllocation(options: unknown): { backing: Backing; regions: MemoryRegion[] } {
-  const given = checkObject(options, ['size', ...BACKING_OPTIONS, 'regions'])
-  const backing = checkBacking(given)
-  const { regions } = given
-  if (regions === undefined) {
-    const size = checkSize(given.size, backing.pageSize, 'size')
-    if (size > GUEST_ADDRESS_LIMIT) {
-      throw new InvalidOptionError('ERR_OPTION_RANGE', 'size', `must be at most 2^52, not ${size}`)
-    }
-    return { backing, regions: [{ guestAddress: 0, size }] }
-  }
-  if (given.size !== undefined) {
-    throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'regions', 'and size exclude each other')
-  }
-  if (!Array.isArray(regions)) throw new InvalidOptionError('ERR_OPTION_TYPE', 'regions', 'must be an array')
-  if (regions.length === 0) throw new InvalidOptionError('ERR_OPTION_RANGE', 'regions', 'must be one at least')
-  const checked = regions.map((region, i) => checkRegion(region, backing.pageSize, `regions[${i}]`))
-  return { backing, regions: inOrder(checked) }
-}
-
 /** Regions in memory of this process, each a mapping of its own. Belongs to the thread that made it. */
 export class NativeMemory extends EventEmitter<NativeMemoryEvents> implements GuestMemory {
-  readonly #backing: Backing
+  /** What a region is made of that says nothing itself; undefined where all were adopted. */
+  readonly #backing: Backing | undefined
   readonly #followers = new Set<() => void>()
   readonly #pins = new Set<Pin>()
   #mapped: readonly MappedRegion[]
   #regions: readonly MemoryRegion[] = []
   #closed = false
 
-  private constructor(backing: Backing, mapped: readonly MappedRegion[]) {
+  private constructor(backing: Backing | undefined, mapped: readonly MappedRegion[]) {
     super()
     this.#backing = backing
     this.#mapped = mapped
@@ -93,9 +80,40 @@ export class NativeMemory extends EventEmitter<NativeMemoryEvents> implements Gu
     const { backing, regions } = checkAllocation(options)
     const made = new Teardown()
     try {
-      const mapped = regions.map((region) => ({ ...region, mapping: made.own(mapMemory(region.size, backing)) }))
+      const origin = originOf(backing)
+      const mapped = regions.map((region) => ({
+        ...region,
+        origin,
+        mapping: made.own(mapMemory(region.size, backing)),
+      }))
       return new NativeMemory(backing, mapped)
     } catch (error) {
+      throw made.unwind(error)
+    }
+  }
+
+  /**
+   * Memory that somebody else made, in at least one region. Fds handed over are taken over on success only. What an
+   * `address` or a `buffer` stands for is kept until this memory is closed and no vhost fd can see it any more.
+   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN`, `ERR_OPTION_CONFLICT`
+   * @throws {GuestMemoryError} `ERR_GPA_ALIGN`, `ERR_GPA_OVERLAP`; `ERR_GPA_RANGE` where a file is too short
+   * @throws {SystemCallError} `EBADF`, `EACCES`, `EPERM`, `ENODEV` of an fd; `EINVAL` of an address; `ENOMEM`
+   */
+  static adopt(options: { regions: readonly AdoptedRegion[] }): NativeMemory {
+    const { regions } = checkObject(options, ['regions'])
+    const adopted = inOrder(checkList(regions).map((region, i) => checkAdoption(region, `regions[${i}]`)))
+    const files = new HandedFiles()
+    const made = new Teardown()
+    try {
+      const mapped = adopted.map(({ map, guestAddress, size }) => {
+        const region = { guestAddress, size, ...map(files) }
+        made.own(region.mapping)
+        return region
+      })
+      files.close()
+      return new NativeMemory(undefined, mapped)
+    } catch (error) {
+      files.giveBack()
       throw made.unwind(error)
     }
   }
@@ -126,24 +144,39 @@ export class NativeMemory extends EventEmitter<NativeMemoryEvents> implements Gu
   }
 
   /**
-   * Adds a region, backed like the others. Queue pairs that know this memory take the new table while they run; where
-   * one cannot, all keep the former table and there is no new region.
+   * Adds a region: backed like those of `allocate`, or adopted as by `adopt`. Queue pairs that know this memory take the
+   * new table while they run; where one cannot, all keep the former table and there is no new region.
    * @throws {InvalidOptionError} `ERR_OPTION_*`
    * @throws {GuestMemoryError} `ERR_GPA_ALIGN`, `ERR_GPA_OVERLAP`; `ERR_GPA_TOO_MANY_REGIONS` of a queue pair
-   * @throws {SystemCallError} as `allocate`, or of `VHOST_SET_MEM_TABLE`
+   * @throws {SystemCallError} as `allocate` or `adopt`, or of `VHOST_SET_MEM_TABLE`
    * @throws {StateError} `ERR_CLOSED`
    */
-  addRegion(region: MemoryRegion): void {
+  addRegion(region: MemoryRegion | AdoptedRegion): void {
     this.#assertOpen()
-    const added = checkRegion(region, this.#backing.pageSize)
-    inOrder([...this.#regions, added])
+    const files = new HandedFiles()
     const undo = new Teardown()
+    undo.add(() => files.giveBack())
+    const { map, guestAddress, size } = isAdopted(region) ? checkAdoption(region) : this.#checkOwn(region)
+    inOrder([...this.#regions, { guestAddress, size }])
     try {
-      const mapping = undo.own(mapMemory(added.size, this.#backing))
-      this.#change(inOrder([...this.#mapped, { ...added, mapping }]))
+      const added = { guestAddress, size, ...map(files) }
+      undo.own(added.mapping)
+      this.#change(inOrder([...this.#mapped, added]))
     } catch (error) {
       throw undo.unwind(error)
     }
+    files.close()
+  }
+
+  #checkOwn(region: MemoryRegion): CheckedAdoption {
+    const backing = this.#backing
+    if (backing === undefined) {
+      throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'region', 'must be of an fd, buffer or address', {
+        hint: 'This memory was adopted, so there is nothing that a region of it would be made of.',
+      })
+    }
+    const checked = checkRegion(region, backing.pageSize)
+    return { ...checked, map: () => ({ mapping: mapMemory(checked.size, backing), origin: originOf(backing) }) }
   }
 
   /**
@@ -261,6 +294,16 @@ export class NativeMemory extends EventEmitter<NativeMemoryEvents> implements Gu
       mapping: mapping.native,
       offset: 0,
     }))
+  }
+
+  /** What it is now. */
+  inspect(): NativeMemoryState {
+    return {
+      closed: this.#closed,
+      regions: this.#mapped.map(({ guestAddress, size, origin }) => ({ guestAddress, size, ...origin })),
+      pins: [...this.#pins].map(({ guestAddress, size, owner }) => ({ guestAddress, size, owner })),
+      followers: this.#followers.size,
+    }
   }
 
   close(): void {

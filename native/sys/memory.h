@@ -3,16 +3,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "sys/result.h"
 #include "sys/unique_fd.h"
 
 namespace vhostnet {
 
-// One mmap(2) range, unmapped by its destructor. Whoever can still see the range holds a shared_ptr to this.
+// A range that the kernel can write to. Whoever can still see it holds a shared_ptr to this. Its destructor unmaps an
+// mmap(2) range of ours, or lets go of the owner of memory that is somebody else's.
 class Mapping {
  public:
-  Mapping(uint8_t* address, size_t size) : address_(address), size_(size) {}
+  Mapping(uint8_t* address, size_t size, std::shared_ptr<void> owner = nullptr)
+      : address_(address), size_(size), owner_(std::move(owner)) {}
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
@@ -24,6 +28,7 @@ class Mapping {
  private:
   uint8_t* address_;
   size_t size_;
+  std::shared_ptr<void> owner_;
 };
 
 struct MappedRange {
@@ -41,14 +46,31 @@ Result<void> truncate(int fd, uint64_t size);
 // fcntl(fd, F_ADD_SEALS, seals): F_SEAL_* of linux/fcntl.h. EPERM: F_SEAL_SEAL is set. EINVAL: not a memfd.
 Result<void> add_seals(int fd, uint32_t seals);
 
+// fcntl(fd, F_GET_SEALS). EINVAL: a file that has none, not a memfd.
+Result<uint32_t> get_seals(int fd);
+
+struct FileSystem {
+  uint32_t type;  // *_MAGIC of linux/magic.h
+  uint64_t block_size;
+};
+
+// fstatfs(fd). The block size of hugetlbfs is that of its pages.
+Result<FileSystem> file_system(int fd);
+
+// msync(address, size, MS_ASYNC), which writes nothing since Linux 2.6.19. ENOMEM: not all of it is mapped. EINVAL: the
+// address is not that of a page.
+Result<void> check_mapped(uint8_t* address, size_t size);
+
 // madvise(address, size, advice): MADV_* of asm-generic/mman-common.h. EINVAL: the kernel lacks the advice. ENOMEM,
 // EFAULT: MADV_POPULATE_WRITE found no page.
 Result<void> advise(uint8_t* address, size_t size, int advice);
 
-// mmap(size) read-write. fd < 0: private and anonymous; else shared, from offset 0. Pages are taken when first touched,
-// and not given to children (MADV_DONTFORK: a fork would make copy-on-write move pages away from the vhost worker).
-// reserve: huge pages are set aside now. Without it (MAP_NORESERVE) the first touch of one that is missing is a SIGBUS.
-// ENOMEM: no address space, over RLIMIT_AS, or too few huge pages to reserve.
-Result<MappedRange> map(int fd, size_t size, bool reserve);
+// mmap(size) read-write. fd < 0: private and anonymous; else shared, from `offset` of the file on. Pages are taken when
+// first touched, and not given to children (MADV_DONTFORK: a fork would make copy-on-write move pages away from the
+// vhost worker). reserve: huge pages are set aside now. Without it (MAP_NORESERVE) the first touch of one that is
+// missing is a SIGBUS. ENOMEM: no address space, over RLIMIT_AS, or too few huge pages to reserve. EACCES: fd is not
+// open for writing. EPERM: it is sealed against it. EINVAL: an offset that is not of a page. ENODEV: nothing that can
+// be mapped.
+Result<MappedRange> map(int fd, uint64_t offset, size_t size, bool reserve);
 
 }  // namespace vhostnet

@@ -44,11 +44,48 @@ Value seal(const CallbackInfo& info) {
 }
 
 Value map_anonymous(const CallbackInfo& info) {
-  return from_range(info.Env(), map(-1, to_size(info[0], "size"), false));
+  return from_range(info.Env(), map(-1, 0, to_size(info[0], "size"), false));
 }
 
 Value map_shared(const CallbackInfo& info) {
-  return from_range(info.Env(), map(to_fd(info[0]), to_size(info[1], "size"), to_bool(info[2], "reserve")));
+  uint64_t offset = to_size(info[1], "offset");
+  size_t size = to_size(info[2], "size");
+  return from_range(info.Env(), map(to_fd(info[0]), offset, size, to_bool(info[3], "reserve")));
+}
+
+// The reference belongs to this thread, as do all handles that can let go of it.
+Value from_borrowed(uint8_t* address, size_t size, const Napi::Object& owner) {
+  auto kept = std::make_shared<Napi::ObjectReference>(Napi::Persistent(owner));
+  auto mapping = std::make_shared<Mapping>(address, size, std::move(kept));
+  return from_handle(owner.Env(), std::make_unique<MappingHandle>(owner.Env(), std::move(mapping)));
+}
+
+Value borrow_range(const CallbackInfo& info) {
+  auto* address = reinterpret_cast<uint8_t*>(to_uint64(info[0], "address"));
+  size_t size = to_size(info[1], "size");
+  Napi::Object owner = to_object(info[2], "owner");
+  value_or_throw(info.Env(), check_mapped(address, size));
+  return from_borrowed(address, size, owner);
+}
+
+// An ArrayBuffer can be transferred, and is then freed by who has it, whatever refers to the object that it left.
+Value borrow_shared(const CallbackInfo& info) {
+  auto bytes = to_bytes(info[0], "bytes");
+  Napi::Object array = info[0].As<Napi::Object>();
+  if (array.Get("buffer").IsArrayBuffer()) throw_wrong_type(info.Env(), "bytes", "is not of a SharedArrayBuffer");
+  return from_borrowed(bytes.data(), bytes.size(), array);
+}
+
+Value seals_of(const CallbackInfo& info) {
+  return from_number(info.Env(), value_or_throw(info.Env(), get_seals(to_fd(info[0]))));
+}
+
+Value file_system_of(const CallbackInfo& info) {
+  FileSystem found = value_or_throw(info.Env(), file_system(to_fd(info[0])));
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("type", Napi::Number::New(info.Env(), found.type));
+  object.Set("bsize", Napi::Number::New(info.Env(), static_cast<double>(found.block_size)));
+  return object;
 }
 
 Value advise_mapping(const CallbackInfo& info) {
@@ -119,7 +156,8 @@ constexpr Export kExports[] = {
     {"memfdCreate", create_memfd},       {"ftruncate", set_length},        {"addSeals", seal},
     {"mappingAdvise", advise_mapping},   {"mmapAnonymous", map_anonymous}, {"mmapShared", map_shared},
     {"mappingAddress", mapping_address}, {"mappingView", mapping_view},    {"mappingRead", read_mapping},
-    {"mappingWrite", write_mapping},     {"closeMapping", close_mapping},
+    {"mappingWrite", write_mapping},     {"closeMapping", close_mapping},  {"getSeals", seals_of},
+    {"fstatfs", file_system_of},         {"borrowRange", borrow_range},    {"borrowShared", borrow_shared},
 };
 
 }  // namespace

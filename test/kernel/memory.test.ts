@@ -2,10 +2,21 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
+import { F_SEAL, MFD_HUGE_SHIFT, MFD_HUGETLB } from '../../lib/abi/mman.ts'
 import { vringSizes } from '../../lib/abi/virtio.ts'
 import { VhostNetBackend } from '../../lib/backend/index.ts'
+import { binding } from '../../lib/binding/index.ts'
 import { Driver } from '../../lib/driver/index.ts'
 import { GuestMemoryError, SystemCallError } from '../../lib/errors.ts'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
@@ -14,6 +25,7 @@ import { GuestMemory, type MemoryRegion, type NativeMemory } from '../../lib/mem
 import { Teardown } from '../../lib/teardown.ts'
 import { moves } from '../support/bring-up.ts'
 import { recording } from '../support/failing-binding.ts'
+import { startScenario } from '../support/run-scenario.ts'
 import { ALL_RING_FEATURES, type Flow, TwoNics, VERSION_1 } from '../support/two-nics.ts'
 
 const KiB = 2 ** 10
@@ -21,6 +33,7 @@ const MiB = 2 ** 20
 const GiB = 2 ** 30
 const ifname = 'mem0'
 const name = 'memory-under-test'
+const SEALS = ['F_SEAL_SEAL', 'F_SEAL_SHRINK', 'F_SEAL_GROW'] as const
 
 /** A mapping of the memfd called {@link name}. */
 interface MapsEntry {
@@ -144,6 +157,222 @@ describe('guest memory under vhost', function () {
       await mapped(regions.map(({ size }) => size))
       assert.ok(await moves(driver, 0))
     })
+  })
+
+  describe('larger than 4 GiB', () => {
+    const size = 6 * GiB
+    const address = 5 * GiB + 64 * KiB
+
+    it('carries traffic through rings and buffers beyond 4 GiB of one mapping', async () => {
+      using nics = await TwoNics.open({
+        features: ALL_RING_FEATURES,
+        queuePairs: 2,
+        address,
+        memory: () => GuestMemory.allocate({ size }),
+      })
+      nics.startAll()
+      await nics.transfer([
+        ...bothWays(nics, { frames: 300, size: 60 }),
+        ...bothWays(nics, { frames: 100, size: 1514 }),
+      ])
+      nics.assertConserved()
+    })
+
+    it('is read, written and seen at its very end', () => {
+      const memory = closing.own(GuestMemory.allocate({ size, name }))
+      const there = size - 16
+      memory.write(
+        there,
+        Uint8Array.from({ length: 16 }, (_, i) => i + 1),
+      )
+      const window = memory.window(there, 16)
+      assert.deepEqual([...window], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+      window[15] = 99
+      // What 32 bits would have made of the address.
+      for (const [at, byte] of [
+        [size - 1, 99],
+        [2 * GiB - 1, 0],
+        [4 * GiB - 1, 0],
+      ] as const) {
+        const read = new Uint8Array(1)
+        memory.read(at, read)
+        assert.equal(read[0], byte)
+      }
+      assert.equal(memory.hostAddress(there, 16) - memory.hostAddress(0, 1), BigInt(there))
+      assert.throws(() => memory.window(there, 17), { code: 'ERR_GPA_RANGE' })
+      assert.equal(memory.window(size - GiB, GiB).byteLength, GiB)
+    })
+  })
+
+  describe('that somebody else made', () => {
+    /** A memfd's number, which is the test's until it is taken over. */
+    const memfd = (bytes: number, seals = 0): number => {
+      const fd = binding().memfdCreate(name, 0)
+      binding().ftruncate(fd, bytes)
+      if (seals !== 0) binding().addSeals(fd, seals)
+      return binding().detachFd(fd)
+    }
+    const isOpen = (fd: number): boolean => existsSync(`/proc/self/fd/${fd}`)
+
+    it('carries traffic in a memfd, from beyond 4 GiB of it on, and takes the fd over', async () => {
+      using nics = await TwoNics.open({
+        features: ALL_RING_FEATURES,
+        address: 8 * GiB,
+        memory: (bytes) => {
+          const fd = memfd(6 * GiB)
+          const size = Math.ceil(bytes / 4096) * 4096
+          const memory = GuestMemory.adopt({
+            regions: [
+              { guestAddress: 0, size: MiB, fd },
+              { guestAddress: 8 * GiB, size, fd, offset: 5 * GiB },
+            ],
+          })
+          assert.equal(isOpen(fd), false)
+          return memory
+        },
+      })
+      nics.startAll()
+      await nics.transfer(bothWays(nics, { frames: 300, size: 1514 }))
+      nics.assertConserved()
+    })
+
+    it('is the same memory as its giver’s, and its seals are told', () => {
+      const { F_SEAL_SHRINK, F_SEAL_GROW } = F_SEAL
+      const fd = memfd(3 * 4096, F_SEAL_SHRINK | F_SEAL_GROW)
+      const giver = openSync(`/proc/self/fd/${fd}`, 'r+')
+      closing.add(() => closeSync(giver))
+      const memory = closing.own(GuestMemory.adopt({ regions: [{ guestAddress: GiB, size: 8192, fd, offset: 4096 }] }))
+      writeSync(giver, Uint8Array.of(7, 8), 0, 2, 4096)
+      const bytes = new Uint8Array(2)
+      memory.read(GiB, bytes)
+      assert.deepEqual([...bytes], [7, 8])
+      memory.write(GiB + 8191, Uint8Array.of(9))
+      assert.equal(readSync(giver, bytes, 0, 1, 3 * 4096 - 1), 1)
+      assert.equal(bytes[0], 9)
+      assert.deepEqual(JSON.parse(JSON.stringify(memory.inspect())), {
+        closed: false,
+        regions: [
+          { guestAddress: GiB, size: 8192, backing: 'fd', pageSize: 4096, seals: ['F_SEAL_SHRINK', 'F_SEAL_GROW'] },
+        ],
+        pins: [],
+        followers: 0,
+      })
+    })
+
+    it('is of huge pages where the file is', () => {
+      const before = readFileSync('/proc/sys/vm/nr_hugepages', 'utf8')
+      closing.add(() => setHugePages(before))
+      setHugePages(2)
+      const huge = (): number => {
+        const fd = binding().memfdCreate(name, MFD_HUGETLB + 21 * 2 ** MFD_HUGE_SHIFT)
+        binding().ftruncate(fd, 4 * MiB)
+        return binding().detachFd(fd)
+      }
+      const fd = huge()
+      closing.add(() => closeSync(fd))
+      const region = { guestAddress: 0, size: 2 * MiB, fd, offset: 2 * MiB }
+      assert.throws(() => GuestMemory.adopt({ regions: [{ ...region, size: 4096 }] }), { code: 'ERR_OPTION_RANGE' })
+      assert.throws(() => GuestMemory.adopt({ regions: [{ ...region, offset: 4096 }] }), { code: 'ERR_OPTION_RANGE' })
+      assert.ok(isOpen(fd))
+      const memory = closing.own(GuestMemory.adopt({ regions: [{ ...region, fd: huge() }] }))
+      assert.equal(memory.inspect().regions[0]!.pageSize, 2 * MiB)
+      assert.equal(smaps('KernelPageSize'), 2 * MiB)
+    })
+
+    for (const [what, fdOf, change, expected] of [
+      ['a file that is too short', () => memfd(8191), {}, { code: 'ERR_GPA_RANGE', message: /has 8191 bytes/ }],
+      ['an offset behind its end', () => memfd(8192), { offset: 4096 }, { code: 'ERR_GPA_RANGE' }],
+      ['an offset that is no page’s', () => memfd(3 * 4096), { offset: 4095 }, { code: 'ERR_OPTION_RANGE' }],
+      ['a file that was not opened for writing', () => openSync('/proc/self/exe', 'r'), {}, { code: 'EACCES' }],
+      ['a file sealed against writing', () => memfd(8192, F_SEAL.F_SEAL_WRITE), {}, { code: 'EPERM' }],
+      ['what is no file', () => EventFd.create().detach(), {}, { code: 'ERR_GPA_RANGE' }],
+    ] as readonly [string, () => number, object, object][]) {
+      it(`is refused and left to its giver: ${what}`, () => {
+        const good = memfd(8192)
+        const fd = fdOf()
+        closing.add(() => [good, fd].forEach(closeSync))
+        const regions = [
+          { guestAddress: 0, size: 8192, fd: good },
+          { guestAddress: MiB, size: 8192, fd, ...change },
+        ]
+        assert.throws(() => GuestMemory.adopt({ regions }), expected)
+        assert.deepEqual([good, fd].map(isOpen), [true, true])
+        assert.deepEqual(mappings(), [])
+      })
+    }
+
+    it('is refused where the fd is closed', () => {
+      const fd = memfd(4096)
+      closeSync(fd)
+      assert.throws(() => GuestMemory.adopt({ regions: [{ guestAddress: 0, size: 4096, fd }] }), {
+        code: 'EBADF',
+        message: new RegExp(`memory fd ${fd}`),
+      })
+    })
+
+    it('is added to running rings and removed, and left to its giver where a ring cannot take it', async () => {
+      const { memory, backend } = await openNic([{ guestAddress: 0, size: 4 * MiB }])
+      const driver = Driver.create({ memory, features: VERSION_1, queueSize: 16 })
+      closing.add(() => driver.destroy())
+      const { rx, tx } = driver.pairs[0]!
+      backend.start(0, { features: VERSION_1, rx: rx.vring, tx: tx.vring })
+      const fd = memfd(2 * MiB)
+      const region = { guestAddress: GiB, size: 2 * MiB, fd }
+      await recording((record) => {
+        record.failWhen(({ name }) => name === 'vhostSetMemTable')
+        assert.throws(() => memory.addRegion(region), { syscall: 'VHOST_SET_MEM_TABLE' })
+      })
+      assert.ok(isOpen(fd))
+      memory.addRegion(region)
+      assert.equal(isOpen(fd), false)
+      memory.addRegion({ guestAddress: 2 * GiB, buffer: new SharedArrayBuffer(64 * KiB) })
+      assert.deepEqual(
+        memory.inspect().regions.map(({ backing }) => backing),
+        ['memfd', 'fd', 'buffer'],
+      )
+      memory.removeRegion(GiB)
+      await mapped([4 * MiB])
+      memory.removeRegion(2 * GiB)
+      assert.ok(await moves(driver, 0))
+    })
+
+    it('has nothing that a further region would be made of', () => {
+      const memory = closing.own(
+        GuestMemory.adopt({ regions: [{ guestAddress: 0, buffer: new SharedArrayBuffer(4096) }] }),
+      )
+      assert.throws(() => memory.addRegion({ guestAddress: MiB, size: 4096 }), { code: 'ERR_OPTION_CONFLICT' })
+    })
+
+    it('is a SharedArrayBuffer, whose bytes are those of the memory, and whose windows end with it', () => {
+      const buffer = new SharedArrayBuffer(64 * KiB)
+      const memory = closing.own(GuestMemory.adopt({ regions: [{ guestAddress: MiB, buffer }] }))
+      const bytes = new Uint8Array(buffer)
+      bytes[4095] = 5
+      const window = memory.window(MiB, 64 * KiB)
+      assert.equal(window[4095], 5)
+      window[0] = 6
+      assert.equal(bytes[0], 6)
+      memory.close()
+      assert.equal(window.byteLength, 0)
+      assert.equal(bytes[0], 6)
+    })
+
+    for (const kind of ['buffer', 'address']) {
+      it(`is kept for as long as a vhost fd can see it, and no longer: ${kind}`, async () => {
+        const { ended } = startScenario('borrowed-memory', [kind], ['--expose-gc'])
+        const { status, output, stderr } = await ended
+        assert.equal(status, 0, stderr)
+        assert.deepEqual(output, {
+          running: true,
+          memoryClosed: true,
+          driverClosed: true,
+          backendClosed: false,
+          moved: [true, true],
+          // The object that stood for another addon's, which nobody closed.
+          warnings: kind === 'address' ? ['4194304 bytes of guest memory was collected without close()'] : [],
+        })
+      })
+    }
   })
 
   describe('whose regions come and go', () => {
@@ -363,14 +592,50 @@ describe('guest memory under vhost', function () {
       assert.throws(() => GuestMemory.allocate({ size: 2 * MiB, backing: 'hugetlb' }), isNoMemory(hint))
     })
 
+    const directory = '/sys/kernel/mm/hugepages/hugepages-1048576kB'
+
     it('of 1 GiB are refused where none are reserved or there are no such pages, with what to do', () => {
-      const directory = '/sys/kernel/mm/hugepages/hugepages-1048576kB'
       const allocate = () => GuestMemory.allocate({ size: GiB, backing: 'hugetlb', pageSize: GiB })
       if (existsSync(directory)) {
+        reserveGigantic(0)
         assert.throws(allocate, isNoMemory(new RegExp(`vm\\.nr_hugepages, or ${directory}/nr_hugepages`)))
       } else {
         assert.throws(allocate, { code: 'ENODEV', syscall: 'memfd_create', hint: /no pages of 1024 MiB/ })
       }
+    })
+
+    /** Asks for that many pages of 1 GiB, until the test is over, and returns how many the kernel has. */
+    function reserveGigantic(pages: number): number {
+      if (!existsSync(directory)) return 0
+      const file = `${directory}/nr_hugepages`
+      const before = readFileSync(file, 'utf8')
+      closing.add(() => writeFileSync(file, before))
+      writeFileSync(file, `${pages}`)
+      return Number(readFileSync(file, 'utf8'))
+    }
+
+    // A GiB in one piece must be free: with `--memory 4096 --append "hugepagesz=1G hugepages=1"` the lab has one.
+    it('of 1 GiB carry traffic where the kernel has one, and are refused where it could not get one', async () => {
+      const existing = existsSync(directory) ? Number(readFileSync(`${directory}/nr_hugepages`, 'utf8')) : 0
+      const pages = existing || reserveGigantic(1)
+      const allocate = () => GuestMemory.allocate({ size: GiB, backing: 'hugetlb', pageSize: GiB, name })
+      if (pages === 0) {
+        const code = existsSync(directory) ? 'ENOMEM' : 'ENODEV'
+        assert.throws(allocate, { name: 'SystemCallError', code, hint: /nr_hugepages|no pages of 1024 MiB/ })
+        return
+      }
+      const memory = closing.own(allocate())
+      const backend = closing.own(await VhostNetBackend.open({ memory, tap: { ifname } }))
+      // The last MiB of the page.
+      const driver = Driver.create({ memory, features: VERSION_1, queueSize: 16, address: GiB - MiB })
+      closing.add(() => driver.destroy())
+      const { rx, tx } = driver.pairs[0]!
+      backend.start(0, { features: VERSION_1, rx: rx.vring, tx: tx.vring })
+      assert.ok(await moves(driver, 0))
+      assert.equal(smaps('KernelPageSize'), GiB)
+      assert.deepEqual(memory.inspect().regions, [
+        { guestAddress: 0, size: GiB, backing: 'hugetlb', pageSize: GiB, seals: [...SEALS] },
+      ])
     })
   })
 

@@ -3,12 +3,13 @@
 
 import { readdirSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
-import { Burst, type Driver } from '../../lib/driver/index.ts'
+import { VhostNetBackend } from '../../lib/backend/index.ts'
+import { Burst, Driver } from '../../lib/driver/index.ts'
 import { VhostNetError } from '../../lib/errors.ts'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
 import { RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
-import { GuestMemory } from '../../lib/memory/index.ts'
-import { bringUp, type Given, open } from './bring-up.ts'
+import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
+import { bringUp, features, type Given, moves, open } from './bring-up.ts'
 
 function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`)
@@ -55,6 +56,21 @@ async function sendForever(driver: Driver): Promise<never> {
     if (frames === 96) print('running')
     await tx.drained()
     await setImmediate()
+  }
+}
+
+/** Memory on what nothing but it refers to. */
+function borrow(kind: string, size: number): { memory: NativeMemory; lent: WeakRef<object> } {
+  if (kind === 'buffer') {
+    const buffer = new SharedArrayBuffer(size)
+    return { memory: GuestMemory.adopt({ regions: [{ guestAddress: 0, buffer }] }), lent: new WeakRef(buffer) }
+  }
+  // Another memory of this package's stands for one that another addon made.
+  const owner = GuestMemory.allocate({ size, name: 'lent' })
+  const address = owner.hostAddress(0, size)
+  return {
+    memory: GuestMemory.adopt({ regions: [{ guestAddress: 0, size, address, owner }] }),
+    lent: new WeakRef(owner),
   }
 }
 
@@ -122,6 +138,34 @@ const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
     process.on('uncaughtException', (error) => happened.push(error.message))
     process.on('exit', () => print(happened))
     for (const event of both) event.signal()
+  },
+
+  // What is lent must stay while a vhost fd can see it, be nothing else left of it, and go afterwards.
+  'borrowed-memory': async (kind) => {
+    const size = 4 << 20
+    const warnings: string[] = []
+    process.on('warning', ({ message }) => warnings.push(message))
+    const { memory, lent } = borrow(kind!, size)
+    const backend = await VhostNetBackend.open({ memory, tap: { ifname: 'child0' } })
+    const driver = Driver.create({ memory, features, queueSize: 16 })
+    const { rx, tx } = driver.pairs[0]!
+    backend.start(0, { features, rx: rx.vring, tx: tx.vring })
+    const kept = async (): Promise<boolean> => {
+      for (let turn = 0; turn < 20; turn++) {
+        globalThis.gc!()
+        await setImmediate()
+      }
+      return lent.deref() !== undefined
+    }
+    const running = await kept()
+    const moved = [await moves(driver, 0)]
+    memory.close()
+    const memoryClosed = await kept()
+    moved.push(await moves(driver, 0))
+    driver.destroy()
+    const driverClosed = await kept()
+    backend.close()
+    print({ running, memoryClosed, driverClosed, backendClosed: await kept(), moved, warnings })
   },
 
   collected: async () => {

@@ -314,7 +314,7 @@ describe('guest memory', () => {
         'memfd_create vhost-net-memory 0',
         'ftruncate 8192',
         'F_ADD_SEALS 7',
-        'mmap 8192 false',
+        'mmap 0 8192 false',
         'close',
         'munmap',
       ])
