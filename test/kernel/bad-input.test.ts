@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { type PairConfig, VhostNetBackend } from '../../lib/backend/index.ts'
+import { interpose } from '../../lib/binding/index.ts'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import {
   FeatureNegotiationError,
@@ -17,7 +18,7 @@ import {
 } from '../../lib/errors.ts'
 import { RtNetlink, Tap } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
-import { closeAll, failureOf, features, type Given, open } from '../support/bring-up.ts'
+import { closeAll, failureOf, features, type Given, moves, open } from '../support/bring-up.ts'
 import { recording } from '../support/failing-binding.ts'
 import { diffSoon, resources } from '../support/resources.ts'
 import { runAsNobody } from '../support/run-scenario.ts'
@@ -53,6 +54,7 @@ async function refusedAtOnce(body: () => unknown, expected: Expected): Promise<v
 
 const isType = (option: RegExp): Expected => [InvalidOptionError, 'ERR_OPTION_TYPE', option]
 const isRange = (option: RegExp): Expected => [InvalidOptionError, 'ERR_OPTION_RANGE', option]
+const isConflict = (option: RegExp): Expected => [InvalidOptionError, 'ERR_OPTION_CONFLICT', option]
 const isUnknown = (option: RegExp, hint?: RegExp): Expected => [
   InvalidOptionError,
   'ERR_OPTION_UNKNOWN',
@@ -92,7 +94,11 @@ describe('bad input', function () {
   describe('in the options of a backend', () => {
     const tap = { ifname }
     const cases: readonly (readonly [what: string, options: object, expected: Expected])[] = [
-      ['an unknown option', { tap, queues: 4 }, isUnknown(/^queues: /, /memory, queuePairs, tap, vhost, sndbuf/)],
+      [
+        'an unknown option',
+        { tap, queues: 4 },
+        isUnknown(/^queues: /, /memory, queuePairs, tap, fds, vhost, vhostfds, sndbuf, poll_us/),
+      ],
       ['an unknown option of the tap', { tap: { ifname, mtu: 1500 } }, isUnknown(/^tap\.mtu: /, /ifname, path/)],
       ['an unknown option of vhost', { tap, vhost: { fd: 3 } }, isUnknown(/^vhost\.fd: /, /path/)],
       ['memory that is none', { tap, memory: 5 }, isType(/^memory: /)],
@@ -119,6 +125,18 @@ describe('bad input', function () {
       ['a vhost node that is a number', { tap, vhost: { path: 5 } }, isType(/^vhost\.path: /)],
       ['a send buffer of nothing', { tap, sndbuf: 0 }, isRange(/^sndbuf: /)],
       ['a send buffer of 2 GiB', { tap, sndbuf: 2 ** 31 }, isRange(/^sndbuf: .*2147483648/)],
+      ['polling for a string', { tap, poll_us: '50' }, isType(/^poll_us: must be a number, not string/)],
+      ['polling for less than no time', { tap, poll_us: -1 }, isRange(/^poll_us: .* 0\.\.10000, not -1/)],
+      ['polling for over 10 ms', { tap, poll_us: 10_001 }, isRange(/^poll_us: .* 0\.\.10000, not 10001/)],
+      ['fds that are a number', { fds: 3 }, isType(/^fds: must be an array/)],
+      ['an fd that is a string', { fds: ['3'] }, isType(/^fds\[0\]: must be a number, not string/)],
+      ['an fd below 0', { tap, vhostfds: [-1] }, isRange(/^vhostfds\[0\]: .*-1/)],
+      ['an fd twice', { fds: [5, 6, 5] }, isConflict(/^fds\[2\]: 5 is there twice/)],
+      ['fds and a tap', { fds: [5], tap }, isConflict(/^fds: and tap exclude each other/)],
+      ['vhostfds and vhost', { tap, vhostfds: [5], vhost: {} }, isConflict(/^vhostfds: and vhost exclude/)],
+      ['no fds', { fds: [] }, isConflict(/^fds: has 0 fds for 1 queue pairs/)],
+      ['fds for fewer pairs', { fds: [5, 6], queuePairs: 3 }, isConflict(/^fds: has 2 fds for 3 queue pairs/)],
+      ['fewer vhostfds than fds', { fds: [5, 6], vhostfds: [7] }, isConflict(/^vhostfds: has 1 fds for 2 queue pairs/)],
     ]
     for (const [what, options, expected] of cases) {
       it(`refuses ${what} before it opens anything`, () =>
@@ -292,6 +310,70 @@ describe('bad input', function () {
       assert.equal(backend.running(0), true)
     })
 
+    it('is refused where another pair runs with other features, which are the whole tap’s', async () => {
+      const { backend, driver } = await open(given, { ifname, queuePairs: 2 })
+      const config = (pair: number, features: bigint) => {
+        const { rx, tx } = driver.pairs[pair]!
+        return { features, rx: rx.vring, tx: tx.vring }
+      }
+      const more = features | 0b11n
+      backend.start(0, config(0, features))
+      await refusedAtOnce(
+        () => backend.start(1, config(1, more)),
+        [
+          FeatureNegotiationError,
+          'ERR_FEATURE_MISMATCH',
+          /^pair 1 differs in VIRTIO_NET_F_CSUM \(0\), VIRTIO_NET_F_GUEST_CSUM \(1\)/,
+          /stop the others first/,
+        ],
+      )
+      backend.stop(0)
+      backend.start(1, config(1, more))
+      backend.start(0, config(0, more))
+    })
+
+    it('is refused where somebody else changes the tap’s header while the pair starts, and works afterwards', async () => {
+      const { backend, driver } = await open(given, { ifname, queuePairs: 2 })
+      const theirs = Tap.open({ ifname, multiQueue: true })
+      let meddle = true
+      const remove = interpose((real) => ({
+        ...real,
+        // A step after the header was set.
+        tunSetOffload: (fd, offload) => {
+          real.tunSetOffload(fd, offload)
+          if (meddle) theirs.setVnetHdrSz(10)
+        },
+      }))
+      try {
+        for (const pair of [0, 1]) {
+          const { rx, tx } = driver.pairs[pair]!
+          const config = { features, rx: rx.vring, tx: tx.vring }
+          meddle = true
+          await recording(async (record) => {
+            await refused(
+              () => backend.start(pair, config),
+              [
+                FeatureNegotiationError,
+                'ERR_FEATURE_MISMATCH',
+                /^tap bad0 has 10 bytes of virtio header, 12 were agreed on/,
+                /Another process/,
+              ],
+            )
+            const backends = record.calls.filter(({ name }) => name === 'vhostNetSetBackend')
+            assert.deepEqual(backends, [])
+          })
+          assert.equal(backend.running(pair), false)
+          meddle = false
+          backend.start(pair, config)
+          assert.equal(theirs.getVnetHdrSz(), 12)
+          assert.ok(await moves(driver, pair))
+        }
+      } finally {
+        remove()
+        theirs.close()
+      }
+    })
+
     it('is told from a pair in the wrong state, or one that there is not', async () => {
       const { backend, driver } = await open(given, { ifname })
       const { rx, tx } = driver.pairs[0]!
@@ -350,7 +432,7 @@ describe('bad input', function () {
     it('a node that is another device is found out, and leaves no tap', async () => {
       await refused(
         () => VhostNetBackend.open({ memory, tap: { ifname }, vhost: { path: '/dev/null' } }),
-        [SystemCallError, 'ENOTTY', /^VHOST_GET_FEATURES on \/dev\/null: ENOTTY/],
+        [SystemCallError, 'ENOTTY', /^VHOST_SET_OWNER on \/dev\/null: ENOTTY/, /not of vhost/],
       )
       await refused(
         () => VhostNetBackend.open({ memory, tap: { ifname, path: '/dev/null' } }),

@@ -3,10 +3,17 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readlinkSync } from 'node:fs'
 import type { PairBases, RingFault } from '../../lib/backend/index.ts'
 import { Burst } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
+import { VhostNet } from '../../lib/host/index.ts'
 import type { Vring } from '../../lib/virtio/vring.ts'
+import { closeAll, features, type Given, open } from '../support/bring-up.ts'
+import { recording } from '../support/failing-binding.ts'
+import { setUpHost } from '../support/host-frames.ts'
+import { since } from '../support/kernel.ts'
+import { sysfs } from '../support/tuntap.ts'
 import {
   ALL_RING_FEATURES,
   EVENT_IDX,
@@ -16,6 +23,8 @@ import {
   TwoNics,
   VERSION_1,
 } from '../support/two-nics.ts'
+
+const RING_PARTS = ['descriptor table', 'available ring', 'used ring']
 
 const stateError = (code: string) => (error: unknown) => error instanceof StateError && error.code === code
 
@@ -149,6 +158,113 @@ describe('stopping and starting queue pairs', function () {
     a.stop(0)
     a.start(0)
     assert.deepEqual(signals(), [1n, 1n, 1n, 1n])
+  })
+
+  it('has a header of 24 bytes with UDP tunnel offload, where the kernel has it, and of 12 without', async () => {
+    const given: Given = {}
+    const [uso, tunnel] = [0b111n << 54n, 0b1111n << 65n]
+    const tcp = (1n << 0n) | (1n << 1n) | (1n << 7n) | (1n << 8n) | (1n << 11n) | (1n << 12n)
+    try {
+      const { backend, driver } = await open(given, { ifname: 'tunnel0' })
+      setUpHost('tunnel0')
+      const { rx, tx } = driver.pairs[0]!
+      const start = (features: bigint) => backend.start(0, { features, rx: rx.vring, tx: tx.vring })
+      const sent = async (header: number): Promise<number> => {
+        const before = Number(sysfs('tunnel0', 'statistics/rx_bytes'))
+        const offsets = new Uint32Array(1)
+        tx.allocate(offsets)
+        tx.pool.fill(0, offsets[0], offsets[0]! + header + 60)
+        const burst = new Burst(1)
+        burst.add(offsets[0]!, header + 60)
+        tx.send(burst)
+        await tx.drained(AbortSignal.timeout(5000))
+        return Number(sysfs('tunnel0', 'statistics/rx_bytes')) - before
+      }
+      assert.equal(backend.features & uso, since(6, 2) ? uso : 0n)
+      assert.equal(backend.features & tunnel, since(6, 17) ? tunnel : 0n)
+      start(features)
+      assert.equal(await sent(12), 60)
+      backend.stop(0)
+      if (since(6, 17)) {
+        start(features | tcp | uso | tunnel)
+        assert.equal(await sent(24), 60)
+        const [pair] = backend.inspect().pairs
+        assert.deepEqual(pair!.tap, { vnetHdrSz: 24, sndbuf: 0x7fffffff })
+        assert.equal(pair!.offloads.length, 7)
+        backend.stop(0)
+      } else {
+        assert.throws(() => start(features | tunnel), {
+          code: 'ERR_FEATURE_MISSING',
+          message: /GUEST_UDP_TUNNEL_GSO \(65\)/,
+        })
+      }
+      start(features)
+      assert.equal(await sent(12), 60)
+      const state = backend.inspect()
+      assert.deepEqual(JSON.parse(JSON.stringify(state)), state)
+      const { fds, ...pair } = state.pairs[0]!
+      assert.deepEqual(pair, {
+        pair: 0,
+        running: true,
+        features: {
+          bits: '0x130008000',
+          names:
+            'VIRTIO_NET_F_MRG_RXBUF (15), VIRTIO_RING_F_INDIRECT_DESC (28), VIRTIO_RING_F_EVENT_IDX (29), VIRTIO_F_VERSION_1 (32)',
+        },
+        bases: null,
+        offloads: [],
+        tap: { vnetHdrSz: 12, sndbuf: 0x7fffffff },
+        poll_us: 0,
+      })
+      for (const fd of Object.values(fds!))
+        assert.match(readlinkSync(`/proc/self/fd/${fd}`), /vhost-net|net\/tun|eventfd/)
+      assert.deepEqual(state.regions, [{ guestAddress: 0, size: 4 << 20 }])
+      assert.equal(given.memory!.inspect().followers, 1)
+      assert.deepEqual(
+        given.memory!.inspect().pins.map(({ owner }) => owner),
+        ['a driver', ...['rx', 'tx'].flatMap((ring) => RING_PARTS.map((part) => `the ${part} of pair 0 ${ring}`))],
+      )
+      const bases = backend.stop(0)
+      assert.deepEqual(backend.inspect().pairs[0]!.bases, bases)
+      backend.close()
+      assert.equal(backend.inspect().pairs[0]!.fds, null)
+    } finally {
+      assert.deepEqual(closeAll(given), [])
+    }
+  })
+
+  it('polls for as long as it was told, running or not, and loses nothing', async () => {
+    using nics = await TwoNics.open({ features: ALL_RING_FEATURES, queuePairs: 2 })
+    const { a, b } = nics
+    const timeouts = (nic: Nic): number[] =>
+      nic.backend.inspect().pairs.flatMap(({ fds }) => {
+        const vhost = VhostNet.fromFd(fds!.vhost)
+        try {
+          return [vhost.getVringBusyloopTimeout(0), vhost.getVringBusyloopTimeout(1)]
+        } finally {
+          vhost.detach()
+        }
+      })
+    const flows = [a, b].flatMap((from) => [0, 1].map((pair): Flow => ({ from, pair, size: 300, frames: 200 })))
+    assert.deepEqual(timeouts(a), [0, 0, 0, 0])
+    a.backend.setPollUs(20)
+    nics.startAll()
+    await nics.transfer(flows)
+    b.backend.setPollUs(30)
+    await nics.transfer(flows)
+    a.stop(1)
+    a.start(1)
+    assert.deepEqual([timeouts(a), timeouts(b)], [Array(4).fill(20), Array(4).fill(30)])
+    await recording((record) => {
+      let calls = 0
+      record.failWhen(({ name }) => name === 'vhostSetVringBusyloopTimeout' && ++calls === 4)
+      assert.throws(() => a.backend.setPollUs(50), { syscall: 'VHOST_SET_VRING_BUSYLOOP_TIMEOUT' })
+    })
+    assert.deepEqual([timeouts(a), a.backend.inspect().poll_us], [Array(4).fill(20), 20])
+    a.backend.setPollUs(0)
+    await nics.transfer(flows)
+    assert.deepEqual(timeouts(a), [0, 0, 0, 0])
+    nics.assertConserved()
   })
 
   it('refuses to stop a pair that does not run, and to start one that does', async () => {

@@ -116,13 +116,20 @@ describe('bring-up of queue pairs', function () {
         const memory = GuestMemory.allocate({ size: 4 << 20 })
         const backend = await VhostNetBackend.open({ memory, tap: { ifname } })
         given = { memory, backend }
-        assert.deepEqual(record.steps.filter((call) => isKernelStep(call) || call.name === 'openDevice').map(format), [
-          'open',
-          'TUNSETIFF',
-          'open',
-          'VHOST_GET_FEATURES',
-          'VHOST_SET_OWNER',
-        ])
+        const steps = record.steps.filter((call) => isKernelStep(call) || call.name === 'openDevice').map(format)
+        // How many sets of offloads are tried depends on the kernel.
+        assert.deepEqual(
+          steps.filter((step, i) => step !== 'TUNSETOFFLOAD' || steps[i - 1] !== step),
+          [
+            'open',
+            'TUNSETIFF',
+            'TUNSETOFFLOAD',
+            'open',
+            'VHOST_SET_OWNER',
+            'VHOST_GET_FEATURES',
+            'VHOST_GET_FEATURES_ARRAY',
+          ],
+        )
         assert.deepEqual(closeGiven(), [])
       })
     })
@@ -157,6 +164,7 @@ describe('bring-up of queue pairs', function () {
           'TUNSETVNETLE',
           'TUNSETOFFLOAD',
           'TUNSETSNDBUF',
+          'TUNGETVNETHDRSZ',
           'VHOST_NET_SET_BACKEND 0',
           'VHOST_NET_SET_BACKEND 1',
         ])
@@ -259,7 +267,7 @@ describe('bring-up of queue pairs', function () {
       const { rx, tx } = driver.pairs[0]!
       await recording(async (record) => {
         // The second backend, and then each of the steps back.
-        record.fail(23, { andAfter: true })
+        record.fail(24, { andAfter: true })
         const error = await failureOf(() => backend.start(0, { features, rx: rx.vring, tx: tx.vring }))
         assert.ok(error instanceof AggregateError)
         const [first, further] = error.errors

@@ -140,6 +140,29 @@ const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
     for (const event of both) event.signal()
   },
 
+  'use-handed-fds': async (ifname, pairs) => {
+    const queuePairs = Number(pairs)
+    const fds = Array.from({ length: queuePairs }, (_, pair) => 3 + pair)
+    const vhostfds = fds.map((fd) => fd + queuePairs)
+    const memory = GuestMemory.allocate({ size: 4 << 20 })
+    const backend = await VhostNetBackend.open({ memory, fds, vhostfds })
+    const driver = Driver.create({ memory, features, queuePairs, queueSize: 16 })
+    const moved: boolean[] = []
+    for (const [pair, { rx, tx }] of driver.pairs.entries()) {
+      backend.start(pair, { features, rx: rx.vring, tx: tx.vring })
+      moved.push(await moves(driver, pair))
+    }
+    print({
+      ifname: backend.ifname,
+      uid: process.getuid!(),
+      moved,
+      alone: [describeFailure(() => VhostNet.open()), describeFailure(() => Tap.open({ ifname: ifname! }))],
+    })
+    driver.destroy()
+    backend.close()
+    memory.close()
+  },
+
   // What is lent must stay while a vhost fd can see it, be nothing else left of it, and go afterwards.
   'borrowed-memory': async (kind) => {
     const size = 4 << 20

@@ -32,8 +32,9 @@ export function startScenario(
   return follow([process.execPath, ...execArgv, script, name, ...args])
 }
 
-function follow([command, ...args]: [string, ...string[]]): RunningScenario {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+function follow([command, ...args]: [string, ...string[]], fds: readonly number[] = []): RunningScenario {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', ...fds] })
+  if (child.stdout === null || child.stderr === null) throw new Error('they are pipes')
   const lines = createInterface({ input: child.stdout })
   const iterator = lines[Symbol.asyncIterator]()
   let output: unknown
@@ -64,5 +65,10 @@ const asNobody = [
 
 /** Runs it to its end, as user and group 65534. */
 export function runAsNobody(name: string, ...args: string[]): Promise<ScenarioResult> {
-  return follow(['setpriv', ...asNobody, process.execPath, script, name, ...args]).ended
+  return runAsNobodyWith([], name, ...args)
+}
+
+/** The same with open files of ours, which it has as 3 and so on. */
+export function runAsNobodyWith(fds: readonly number[], name: string, ...args: string[]): Promise<ScenarioResult> {
+  return follow(['setpriv', ...asNobody, process.execPath, script, name, ...args], fds).ended
 }

@@ -1,23 +1,16 @@
 // A tap that somebody else made: whether it fits, and how it is put back as it was.
 
 import { readFileSync } from 'node:fs'
-import { IFF, TAP_MAX_QUEUES, TUN_F } from '../../abi/tun.ts'
+import { IFF, TAP_MAX_QUEUES } from '../../abi/tun.ts'
 import { InvalidOptionError } from '../../errors.ts'
 import { ethtoolFeatures } from '../../host/ethtool.ts'
 import { type Link, type LinkKey, RtNetlink } from '../../host/rtnetlink.ts'
 import { Tap } from '../../host/tap.ts'
 import { Teardown } from '../../teardown.ts'
+import { TapSettings } from './tap-settings.ts'
 
-/** TUN_F_* by the name that ethtool gives what they allow (set_offload in drivers/net/tun.c). */
-const OFFLOAD_NAMES: readonly (readonly [name: string, offload: number])[] = [
-  ['tx-checksum-ip-generic', TUN_F.TUN_F_CSUM],
-  ['tx-tcp-segmentation', TUN_F.TUN_F_TSO4],
-  ['tx-tcp6-segmentation', TUN_F.TUN_F_TSO6],
-  ['tx-tcp-ecn-segmentation', TUN_F.TUN_F_TSO_ECN],
-  ['tx-udp-segmentation', TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6],
-]
-
-function findLink(key: LinkKey): Link | undefined {
+/** The device of this name or index in this process's network namespace. */
+export function findLink(key: LinkKey): Link | undefined {
   const netlink = RtNetlink.open()
   try {
     return netlink.getLink(key)
@@ -33,15 +26,13 @@ export class ExistingTap {
   readonly multiQueue: boolean
   readonly #index: number
   readonly #flags: number
-  readonly #offload: number
   #attached = false
-  #undo: ((queue: Tap) => void)[] = []
+  #settings: TapSettings | undefined
 
-  private constructor(link: Link, flags: number, offload: number) {
+  private constructor(link: Link, flags: number) {
     this.ifname = link.ifname
     this.#index = link.index
     this.#flags = flags
-    this.#offload = offload
     this.multiQueue = (flags & IFF.IFF_MULTI_QUEUE) !== 0
   }
 
@@ -82,21 +73,14 @@ export class ExistingTap {
         'Stop what is attached to it: the flags of a tap change only while nothing is.',
       )
     }
-    return new ExistingTap(link, flagsOf(link), offloadOf(ifname))
+    return new ExistingTap(link, flagsOf(link))
   }
 
   /** Notes what its first queue of ours shows. Attaching changed the flags; nothing else is changed yet. */
-  remember(queue: Tap): void {
+  remember(queue: Tap): TapSettings {
     this.#attached = true
-    const vnetHdrSz = queue.getVnetHdrSz()
-    const vnetLe = queue.getVnetLe()
-    const sndbuf = queue.getSndbuf()
-    this.#undo = [
-      (tap) => tap.setVnetHdrSz(vnetHdrSz),
-      (tap) => tap.setVnetLe(vnetLe),
-      (tap) => tap.setOffload(this.#offload),
-      (tap) => tap.setSndbuf(sndbuf),
-    ]
+    this.#settings = TapSettings.of(queue, ethtoolFeatures(this.ifname))
+    return this.#settings
   }
 
   /**
@@ -105,12 +89,13 @@ export class ExistingTap {
    * gone, nothing is done.
    */
   restore(): void {
+    const settings = this.#settings
     if (!this.#attached) return
     const link = findLink({ index: this.#index })
     if (link?.tun === undefined) return
     const undo = new Teardown()
     const queue = undo.own(Tap.attach(link.ifname, this.#flags))
-    for (const step of this.#undo) undo.add(() => step(queue))
+    undo.add(() => settings?.putBack(queue))
     undo.run()
   }
 }
@@ -137,9 +122,4 @@ function flagsOf({ ifname, index, tun }: Link): number {
     (tun?.vnet_hdr ? IFF.IFF_VNET_HDR : 0) |
     (tun?.multi_queue ? IFF.IFF_MULTI_QUEUE : 0)
   )
-}
-
-function offloadOf(ifname: string): number {
-  const features = ethtoolFeatures(ifname)
-  return OFFLOAD_NAMES.reduce((flags, [name, offload]) => flags | (features[name] ? offload : 0), 0)
 }

@@ -3,14 +3,23 @@
 import { TUN_F } from '../../abi/tun.ts'
 import { VHOST_F } from '../../abi/vhost.ts'
 import { VIRTIO_F } from '../../abi/virtio.ts'
-import { VIRTIO_NET_F } from '../../abi/virtio-net.ts'
-import { FeatureNegotiationError } from '../../errors.ts'
+import {
+  VIRTIO_NET_F,
+  VIRTIO_NET_F_TUNNEL,
+  VIRTIO_NET_HDR_SIZE,
+  VIRTIO_NET_HDR_TUNNEL_SIZE,
+} from '../../abi/virtio-net.ts'
+import { FeatureNegotiationError, SystemCallError } from '../../errors.ts'
+import type { Tap } from '../../host/tap.ts'
 
 const bit = (number: number): bigint => 1n << BigInt(number)
 
 /** `'VIRTIO_F_VERSION_1 (32)'` by bit number. */
 const names = new Map<number, string>(
-  Object.entries({ ...VIRTIO_F, ...VIRTIO_NET_F }).map(([name, number]) => [number, `${name} (${number})`]),
+  Object.entries({ ...VIRTIO_F, ...VIRTIO_NET_F, ...VIRTIO_NET_F_TUNNEL }).map(([name, number]) => [
+    number,
+    `${name} (${number})`,
+  ]),
 )
 
 /**
@@ -23,14 +32,17 @@ const NOT_FOR_GUESTS =
   bit(VHOST_F.VHOST_NET_F_VIRTIO_NET_HDR) |
   bit(VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM)
 
-/** What the driver may send needs nothing but IFF_VNET_HDR. */
-const HOST_OFFLOADS =
-  bit(VIRTIO_NET_F.VIRTIO_NET_F_CSUM) |
-  bit(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4) |
-  bit(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6) |
-  bit(VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN)
+const allOf = (...numbers: number[]): bigint => numbers.reduce((bits, number) => bits | bit(number), 0n)
 
-/** What the driver may be sent, and what allows the tap to do so. */
+/** What the driver may send that needs nothing but IFF_VNET_HDR. */
+const HOST_OFFLOADS = allOf(
+  VIRTIO_NET_F.VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN,
+)
+
+/** What the driver may be sent, and what allows the tap to do so; every tap can. */
 const GUEST_OFFLOADS: readonly (readonly [feature: number, offload: number])[] = [
   [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM, TUN_F.TUN_F_CSUM],
   [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4, TUN_F.TUN_F_TSO4],
@@ -38,10 +50,53 @@ const GUEST_OFFLOADS: readonly (readonly [feature: number, offload: number])[] =
   [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ECN, TUN_F.TUN_F_TSO_ECN],
 ]
 
-/** The bits that a vhost-net with these features and a tap serve together. */
-export function servedFeatures(vhost: bigint): bigint {
-  const guest = GUEST_OFFLOADS.reduce((bits, [feature]) => bits | bit(feature), 0n)
-  return (vhost & ~NOT_FOR_GUESTS) | HOST_OFFLOADS | guest
+/** A tap does both of them or neither (drivers/net/tun.c: set_offload). */
+const GUEST_USO = allOf(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6)
+const USO = GUEST_USO | bit(VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO)
+const TUN_USO = TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6
+
+/** vhost knows those that make the header longer, the tap the others, too. */
+const VHOST_TUNNEL = allOf(
+  VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+  VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+)
+const TUNNEL = allOf(...Object.values(VIRTIO_NET_F_TUNNEL))
+const GUEST_TUNNELS: typeof GUEST_OFFLOADS = [
+  [VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO, TUN_F.TUN_F_UDP_TUNNEL_GSO],
+  [VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM],
+]
+const TUN_TUNNEL = TUN_F.TUN_F_UDP_TUNNEL_GSO | TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM
+
+/** What every tap offloads; an older kernel refuses a set with more in it. */
+const TUN_BASE = TUN_F.TUN_F_CSUM | TUN_F.TUN_F_TSO4 | TUN_F.TUN_F_TSO6 | TUN_F.TUN_F_TSO_ECN
+const TUN_SETS = [TUN_BASE | TUN_USO | TUN_TUNNEL, TUN_BASE | TUN_USO, TUN_BASE]
+
+/**
+ * The TUN_F_* that this kernel's taps know: the largest set that one takes. It is set to `before` again.
+ * @throws {SystemCallError} `EBADFD`
+ */
+export function probeOffloads(tap: Tap, before: number): number {
+  const known = TUN_SETS.find((set) => takesOffload(tap, set))
+  tap.setOffload(before)
+  return known ?? 0
+}
+
+function takesOffload(tap: Tap, offload: number): boolean {
+  try {
+    tap.setOffload(offload)
+    return true
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'EINVAL') return false
+    throw error
+  }
+}
+
+/** The bits that a vhost-net with these features and a tap with these TUN_F_* serve together. */
+export function servedFeatures(vhost: bigint, offloads: number): bigint {
+  const guest = allOf(...GUEST_OFFLOADS.map(([feature]) => feature))
+  const uso = (offloads & TUN_USO) === TUN_USO ? USO : 0n
+  const tunnel = (offloads & TUN_TUNNEL) === TUN_TUNNEL && (vhost & VHOST_TUNNEL) === VHOST_TUNNEL ? TUNNEL : 0n
+  return (vhost & ~NOT_FOR_GUESTS & ~VHOST_TUNNEL) | HOST_OFFLOADS | guest | uso | tunnel
 }
 
 /** The part of the agreed bits that VHOST_SET_FEATURES takes. */
@@ -51,7 +106,31 @@ export function vhostFeatures(agreed: bigint, vhost: bigint): bigint {
 
 /** The TUN_F_* that the agreed bits allow. */
 export function tapOffload(agreed: bigint): number {
-  return GUEST_OFFLOADS.reduce((flags, [feature, offload]) => flags | (agreed & bit(feature) ? offload : 0), 0)
+  const uso = (agreed & GUEST_USO) === GUEST_USO ? TUN_USO : 0
+  return [...GUEST_OFFLOADS, ...GUEST_TUNNELS].reduce(
+    (flags, [feature, offload]) => flags | (agreed & bit(feature) ? offload : 0),
+    uso,
+  )
+}
+
+/** Bytes of header in front of each frame, by which vhost goes, too (drivers/vhost/net.c: vhost_net_set_features). */
+export function vnetHdrSize(agreed: bigint): number {
+  return (agreed & VHOST_TUNNEL) === 0n ? VIRTIO_NET_HDR_SIZE : VIRTIO_NET_HDR_TUNNEL_SIZE
+}
+
+/**
+ * Checks that the tap puts the header in front of each frame that vhost takes: no kernel does, and frames would be
+ * misread in silence.
+ * @throws {FeatureNegotiationError} `ERR_FEATURE_MISMATCH`
+ */
+export function checkVnetHdrSize(tap: Tap, agreed: bigint): void {
+  const [wanted, found] = [vnetHdrSize(agreed), tap.getVnetHdrSz()]
+  if (found === wanted) return
+  const problem = `${tap.label} has ${found} bytes of virtio header, ${wanted} were agreed on`
+  throw new FeatureNegotiationError('ERR_FEATURE_MISMATCH', problem, {
+    hint: 'Another process that is attached to the tap changes it: stop that one, or use a tap of its own.',
+    context: { ifname: tap.ifname, found, wanted },
+  })
 }
 
 /**
@@ -73,6 +152,11 @@ export function checkFeatures(agreed: bigint, served: bigint): void {
       context,
     })
   }
+}
+
+/** `['TUN_F_CSUM', 'TUN_F_TSO4']` */
+export function offloadNames(offloads: number): string[] {
+  return Object.entries(TUN_F).flatMap(([name, flag]) => ((offloads & flag) === 0 ? [] : [name]))
 }
 
 /** `'VIRTIO_NET_F_MRG_RXBUF (15), VIRTIO_F_VERSION_1 (32)'` */

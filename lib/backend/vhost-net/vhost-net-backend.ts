@@ -2,63 +2,35 @@
 
 import { EventEmitter } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
-import { TAP_MAX_QUEUES, TUN_DEVICE, TUN_SNDBUF_UNLIMITED } from '../../abi/tun.ts'
-import { VHOST_NET_DEVICE } from '../../abi/vhost.ts'
 import { InvalidOptionError } from '../../errors.ts'
-import { checkIfname } from '../../host/ifname.ts'
-import { Tap } from '../../host/tap.ts'
-import { NativeMemory } from '../../memory/index.ts'
-import { checkInteger, checkObject, checkString } from '../../options.ts'
+import type { Tap } from '../../host/tap.ts'
+import { VhostNet } from '../../host/vhost-net.ts'
 import { Teardown } from '../../teardown.ts'
 import type { NetBackend, NetBackendEvents, PairBases, PairConfig } from '../net-backend.ts'
-import { ExistingTap } from './existing-tap.ts'
-import { QueuePair } from './queue-pair.ts'
+import { featureNames } from './features.ts'
+import { Lease, vhostOfFd } from './handed-fds.ts'
+import { type CheckedOptions, checkOptions, checkPollUs, type VhostNetBackendOptions } from './options.ts'
+import { QueuePair, type QueuePairState } from './queue-pair.ts'
+import { queuesByFd, queuesByName } from './tap-queues.ts'
 
-export interface VhostNetBackendOptions {
-  /** What the guest and the kernel's workers share. It must outlive the backend. */
-  memory: NativeMemory
-  /** 1..256. Each takes a vhost-net fd, a tap queue and a kernel worker. Default 1. */
-  queuePairs?: number
-  tap: {
-    /** The tap to create, or to attach to where it exists; 1..15 bytes, `%d` lets the kernel choose a number. */
-    ifname: string
-    /** Node of tun. Default `/dev/net/tun`. */
-    path?: string
-  }
-  vhost?: {
-    /** Node of vhost-net. Default `/dev/vhost-net`. */
-    path?: string
-  }
-  /** Bytes in flight towards the tap, 1..2³¹−1. Anything below the default turns the kernel's batching off. */
-  sndbuf?: number
-}
+export type { VhostNetBackendOptions } from './options.ts'
 
-interface CheckedOptions {
-  memory: NativeMemory
-  queuePairs: number
+/** What a backend is now; JSON-safe. */
+export interface VhostNetBackendState {
   ifname: string
-  tapPath: string
-  vhostPath: string
+  /** The bits that it serves. */
+  features: { bits: string; names: string }
   sndbuf: number
+  poll_us: number
+  /** What the workers can reach, by guest-physical address, once a pair has started. */
+  regions: { guestAddress: number; size: number }[]
+  pairs: QueuePairState[]
 }
 
-function checkOptions(options: unknown): CheckedOptions {
-  const given = checkObject(options, ['memory', 'queuePairs', 'tap', 'vhost', 'sndbuf'])
-  if (!(given.memory instanceof NativeMemory)) {
-    throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
-      hint: 'Make it with GuestMemory.allocate().',
-    })
-  }
-  const tap = checkObject(given.tap, ['ifname', 'path'], 'tap')
-  const vhost = checkObject(given.vhost ?? {}, ['path'], 'vhost')
-  return {
-    memory: given.memory,
-    queuePairs: checkInteger(given.queuePairs, 'queuePairs', 1, TAP_MAX_QUEUES, 1),
-    ifname: checkIfname(tap.ifname, 'tap.ifname', { pattern: true }),
-    tapPath: checkString(tap.path, 'tap.path', TUN_DEVICE),
-    vhostPath: checkString(vhost.path, 'vhost.path', VHOST_NET_DEVICE),
-    sndbuf: checkInteger(given.sndbuf, 'sndbuf', 1, TUN_SNDBUF_UNLIMITED, TUN_SNDBUF_UNLIMITED),
-  }
+interface Parts extends Pick<CheckedOptions, 'memory' | 'sndbuf' | 'pollUs'> {
+  ifname: string
+  pairs: readonly QueuePair[]
+  opened: Teardown
 }
 
 /**
@@ -69,54 +41,71 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
   readonly ifname: string
   readonly queuePairs: number
   readonly features: bigint
+  readonly #parts: Parts
   readonly #pairs: readonly QueuePair[]
-  readonly #opened: Teardown
+  #pollUs: number
 
-  private constructor(ifname: string, pairs: QueuePair[], opened: Teardown) {
+  private constructor(parts: Parts) {
     super()
+    const { ifname, pairs } = parts
     this.ifname = ifname
     this.queuePairs = pairs.length
     this.features = pairs.reduce((features, pair) => features & pair.features, pairs[0]?.features ?? 0n)
+    this.#parts = parts
     this.#pairs = pairs
-    this.#opened = opened
+    this.#pollUs = parts.pollUs
   }
 
   /**
-   * Opens all fds and starts all workers; no ring runs yet. Rejects, with everything undone, with
-   * {@link InvalidOptionError} `ERR_OPTION_*` before anything is opened, or {@link SystemCallError}.
+   * Opens all fds, or takes over those handed to it, and starts all workers; no ring runs yet. Rejects, with everything
+   * undone, with {@link InvalidOptionError} `ERR_OPTION_*`, before anything is opened where no tap and no fd need be looked
+   * at, or {@link SystemCallError}.
    */
   static async open(options: VhostNetBackendOptions): Promise<VhostNetBackend> {
-    const { memory, queuePairs, ifname, tapPath, vhostPath, sndbuf } = checkOptions(options)
-    const existing = ifname.includes('%d') ? undefined : ExistingTap.find(ifname, queuePairs)
+    const { queuePairs, tap: tapFrom, vhost: vhostFrom, memory, sndbuf, pollUs } = checkOptions(options)
     const opened = new Teardown()
-    if (existing !== undefined) opened.add(() => existing.restore())
+    const lease = new Lease(opened)
+    // With an owner, hence a worker, which an fd that goes back does not have.
+    const openVhost = (index: number): VhostNet => {
+      if (!('fds' in vhostFrom)) {
+        const vhost = opened.own(VhostNet.open({ path: vhostFrom.path }))
+        vhost.setOwner()
+        return vhost
+      }
+      const vhost = lease.own(vhostOfFd(vhostFrom.fds[index] as number, `vhostfds[${index}]`))
+      vhost.setOwner()
+      lease.addBeforeReturn(() => vhost.resetOwner())
+      return vhost
+    }
     try {
+      const queues =
+        'fds' in tapFrom ? queuesByFd(tapFrom.fds, lease, opened) : queuesByName({ ...tapFrom, queuePairs }, opened)
+      const taps: Tap[] = []
       const pairs: QueuePair[] = []
+      let offloads = 0
       let backend: VhostNetBackend | undefined
-      let name = ifname
       for (let index = 0; index < queuePairs; index++) {
-        const multiQueue = existing?.multiQueue ?? queuePairs > 1
-        // The first queue creates the device or finds it as it was found above: one that appeared since is not ours.
-        const exclusive = existing === undefined && index === 0
-        const tap = opened.own(Tap.open({ ifname: name, multiQueue, exclusive, path: tapPath }))
-        if (index === 0) existing?.remember(tap)
-        name = tap.ifname
-        pairs.push(
-          opened.own(
-            new QueuePair({
-              index,
-              memory,
-              tap,
-              vhost: vhostPath,
-              sndbuf,
-              fault: (fault) => backend?.emit('fault', fault),
-            }),
-          ),
-        )
+        const tap = queues.open()
+        if (index === 0) offloads = queues.offloads()
+        taps.push(tap)
+        const vhost = openVhost(index)
+        const pair = new QueuePair({
+          index,
+          memory,
+          tap,
+          vhost,
+          offloads,
+          sndbuf,
+          pollUs,
+          agreed: () => pairs.find(({ agreed }) => agreed !== undefined)?.agreed,
+          fault: (fault) => backend?.emit('fault', fault),
+        })
+        pairs.push(opened.own(pair))
         // Creating a queue waits for RTNL and a worker to start: other work of this thread goes between.
         if (index + 1 < queuePairs) await setImmediate()
       }
-      backend = new VhostNetBackend(name, pairs, opened)
+      backend = new VhostNetBackend({ memory, sndbuf, pollUs, ifname: (taps[0] as Tap).ifname, pairs, opened })
+      lease.take()
       return backend
     } catch (error) {
       throw opened.unwind(error)
@@ -145,9 +134,43 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     return this.#pair(pair).running
   }
 
+  /**
+   * For how many microseconds, 0..10000, the workers poll for more work before they sleep; from now on, also of pairs that
+   * run. Where one cannot, all keep what they had.
+   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`
+   * @throws {SystemCallError} of `VHOST_SET_VRING_BUSYLOOP_TIMEOUT`
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  setPollUs(poll_us: number): void {
+    const microseconds = checkPollUs(poll_us)
+    const undo = new Teardown()
+    try {
+      for (const pair of this.#pairs) {
+        pair.setPollUs(microseconds)
+        undo.add(() => pair.setPollUs(this.#pollUs))
+      }
+    } catch (error) {
+      throw undo.unwind(error)
+    }
+    this.#pollUs = microseconds
+  }
+
+  /** What it is now. */
+  inspect(): VhostNetBackendState {
+    const { memory, sndbuf } = this.#parts
+    return {
+      ifname: this.ifname,
+      features: { bits: `0x${this.features.toString(16)}`, names: featureNames(this.features) },
+      sndbuf,
+      poll_us: this.#pollUs,
+      regions: memory.regions.map(({ guestAddress, size }) => ({ guestAddress, size })),
+      pairs: this.#pairs.map((pair) => pair.inspect()),
+    }
+  }
+
   /** Stops every pair, ends the workers, closes the tap and puts back what was changed on one not ours. Idempotent. */
   close(): void {
-    this.#opened.run()
+    this.#parts.opened.run()
   }
 
   [Symbol.dispose](): void {

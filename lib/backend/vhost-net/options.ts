@@ -1,0 +1,113 @@
+// Options of a backend on vhost-net, and their checks.
+
+import { TAP_MAX_QUEUES, TUN_DEVICE, TUN_SNDBUF_UNLIMITED } from '../../abi/tun.ts'
+import { VHOST_NET_DEVICE } from '../../abi/vhost.ts'
+import { InvalidOptionError } from '../../errors.ts'
+import { checkIfname } from '../../host/ifname.ts'
+import { NativeMemory } from '../../memory/index.ts'
+import { checkInteger, checkObject, checkString, type Unchecked } from '../../options.ts'
+import { checkFds } from './handed-fds.ts'
+
+/** A worker that polls holds its rings, and a pair that is stopped waits for it: 10 ms at most. */
+const POLL_US_MAX = 10_000
+
+export interface VhostNetBackendOptions {
+  /** What the guest and the kernel's workers share. It must outlive the backend. */
+  memory: NativeMemory
+  /** 1..256. Each takes a vhost-net fd, a tap queue and a kernel worker. Default 1, or as many as there are fds. */
+  queuePairs?: number
+  /** The tap; or `fds`. */
+  tap?: {
+    /** The tap to create, or to attach to where it exists; 1..15 bytes, `%d` lets the kernel choose a number. */
+    ifname: string
+    /** Node of tun. Default `/dev/net/tun`. */
+    path?: string
+  }
+  /**
+   * Instead of `tap`: open queues of one tap, one for each pair, with IFF_VNET_HDR and IFF_NO_PI (QEMU's `fds=`). They are
+   * taken over where opening succeeds, and their giver's otherwise.
+   */
+  fds?: readonly number[]
+  vhost?: {
+    /** Node of vhost-net. Default `/dev/vhost-net`. */
+    path?: string
+  }
+  /** Instead of `vhost`: open vhost-nets without an owner, one for each pair (QEMU's `vhostfds=`); taken over as `fds`. */
+  vhostfds?: readonly number[]
+  /** Bytes in flight towards the tap, 1..2³¹−1. Anything below the default turns the kernel's batching off. */
+  sndbuf?: number
+  /**
+   * Microseconds, 0..10000, for which a worker polls for more work before it sleeps (QEMU's `poll-us=`): less latency for
+   * a busy CPU. Default 0.
+   */
+  poll_us?: number
+}
+
+export interface CheckedOptions {
+  memory: NativeMemory
+  queuePairs: number
+  tap: { ifname: string; path: string } | { fds: number[] }
+  vhost: { path: string } | { fds: number[] }
+  sndbuf: number
+  pollUs: number
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE` */
+export const checkPollUs = (value: unknown): number => checkInteger(value, 'poll_us', 0, POLL_US_MAX, 0)
+
+/** @throws {InvalidOptionError} `ERR_OPTION_*` */
+export function checkOptions(options: unknown): CheckedOptions {
+  const known = ['memory', 'queuePairs', 'tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us']
+  const given = checkObject(options, known)
+  if (!(given.memory instanceof NativeMemory)) {
+    throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
+      hint: 'Make it with GuestMemory.allocate().',
+    })
+  }
+  const tap = checkTap(given)
+  const vhost = checkVhost(given)
+  const lists = Object.entries({ fds: 'fds' in tap ? tap.fds : [], vhostfds: 'fds' in vhost ? vhost.fds : [] })
+  const count = lists.find(([, fds]) => fds.length > 0)?.[1].length ?? 1
+  const queuePairs = checkInteger(given.queuePairs, 'queuePairs', 1, TAP_MAX_QUEUES, count)
+  for (const [option, fds] of lists) {
+    if (given[option] === undefined || fds.length === queuePairs) continue
+    const problem = `has ${fds.length} fds for ${queuePairs} queue pairs`
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', option, problem, { hint: 'Every pair takes one of each.' })
+  }
+  return {
+    memory: given.memory,
+    queuePairs,
+    tap,
+    vhost,
+    sndbuf: checkInteger(given.sndbuf, 'sndbuf', 1, TUN_SNDBUF_UNLIMITED, TUN_SNDBUF_UNLIMITED),
+    pollUs: checkPollUs(given.poll_us),
+  }
+}
+
+function checkTap(given: Unchecked): CheckedOptions['tap'] {
+  const fds = checkFds(given.fds, 'fds')
+  if (fds !== undefined) {
+    assertAlone(given, 'fds', 'tap')
+    return { fds }
+  }
+  const tap = checkObject(given.tap, ['ifname', 'path'], 'tap')
+  return {
+    ifname: checkIfname(tap.ifname, 'tap.ifname', { pattern: true }),
+    path: checkString(tap.path, 'tap.path', TUN_DEVICE),
+  }
+}
+
+function checkVhost(given: Unchecked): CheckedOptions['vhost'] {
+  const fds = checkFds(given.vhostfds, 'vhostfds')
+  if (fds !== undefined) {
+    assertAlone(given, 'vhostfds', 'vhost')
+    return { fds }
+  }
+  const vhost = checkObject(given.vhost ?? {}, ['path'], 'vhost')
+  return { path: checkString(vhost.path, 'vhost.path', VHOST_NET_DEVICE) }
+}
+
+function assertAlone(given: Unchecked, option: string, other: string): void {
+  if (given[other] === undefined) return
+  throw new InvalidOptionError('ERR_OPTION_CONFLICT', option, `and ${other} exclude each other`)
+}

@@ -1,0 +1,69 @@
+// Where the queues of a backend's tap come from: a tap of that name, ours or not, or fds handed over.
+
+import { ethtoolFeatures } from '../../host/ethtool.ts'
+import { Tap } from '../../host/tap.ts'
+import type { Teardown } from '../../teardown.ts'
+import { ExistingTap } from './existing-tap.ts'
+import { probeOffloads } from './features.ts'
+import { type Lease, linkOf, tapOfFd } from './handed-fds.ts'
+import { TapSettings } from './tap-settings.ts'
+
+/** The queues of one tap, opened one after another; closing, and putting back what is changed, goes to `opened`. */
+export interface TapQueues {
+  /** The next queue, its index being the pair's. */
+  open(): Tap
+  /** TUN_F_* that the tap knows; once the first queue is open. */
+  offloads(): number
+}
+
+interface NamedTap {
+  ifname: string
+  path: string
+  queuePairs: number
+}
+
+/**
+ * Queues of the tap of this name, which is created where there is none.
+ * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where there is one that does not serve
+ */
+export function queuesByName({ ifname, path, queuePairs }: NamedTap, opened: Teardown): TapQueues {
+  const existing = ifname.includes('%d') ? undefined : ExistingTap.find(ifname, queuePairs)
+  if (existing !== undefined) opened.add(() => existing.restore())
+  let first: Tap | undefined
+  let before = 0
+  return {
+    open: () => {
+      const multiQueue = existing?.multiQueue ?? queuePairs > 1
+      // The first queue creates the device or finds it as it was found above: one that appeared since is not ours.
+      const exclusive = existing === undefined && first === undefined
+      const tap = opened.own(Tap.open({ ifname: first?.ifname ?? ifname, multiQueue, exclusive, path }))
+      if (first === undefined) before = existing?.remember(tap).offload ?? 0
+      first ??= tap
+      return tap
+    },
+    offloads: () => probeOffloads(first as Tap, before),
+  }
+}
+
+/**
+ * Queues handed over. Since nobody else may hold one, what is changed is put back while the first one is still open; its
+ * offloads only where the tap is in this process's network namespace, elsewhere there are none afterwards.
+ */
+export function queuesByFd(fds: readonly number[], lease: Lease, opened: Teardown): TapQueues {
+  let first: Tap | undefined
+  let before: TapSettings | undefined
+  let index = 0
+  return {
+    open: () => {
+      const tap = lease.own(tapOfFd(fds, index++, first))
+      if (first !== undefined) return tap
+      const link = linkOf(tap)
+      const settings = TapSettings.of(tap, link?.tun === undefined ? {} : ethtoolFeatures(link.ifname))
+      opened.add(() => settings.putBack(tap))
+      before = settings
+      first = tap
+      return tap
+    },
+    offloads: () => probeOffloads(first as Tap, before?.offload ?? 0),
+  }
+}

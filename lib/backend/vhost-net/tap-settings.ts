@@ -1,0 +1,48 @@
+// What a tap that is not ours was set to before we changed it.
+
+import { TUN_F } from '../../abi/tun.ts'
+import type { Tap } from '../../host/tap.ts'
+import { Teardown } from '../../teardown.ts'
+
+/** TUN_F_* by the name that ethtool gives what they allow (set_offload in drivers/net/tun.c). */
+const OFFLOAD_NAMES: readonly (readonly [name: string, offload: number])[] = [
+  ['tx-checksum-ip-generic', TUN_F.TUN_F_CSUM],
+  ['tx-tcp-segmentation', TUN_F.TUN_F_TSO4],
+  ['tx-tcp6-segmentation', TUN_F.TUN_F_TSO6],
+  ['tx-tcp-ecn-segmentation', TUN_F.TUN_F_TSO_ECN],
+  ['tx-udp-segmentation', TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6],
+  ['tx-udp_tnl-segmentation', TUN_F.TUN_F_UDP_TUNNEL_GSO],
+  ['tx-udp_tnl-csum-segmentation', TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM],
+]
+
+/** Header size, byte order, offloads and send buffer: what a queue pair sets when it starts. */
+export class TapSettings {
+  /** TUN_F_*, which only ethtool tells. */
+  readonly offload: number
+  readonly #vnetHdrSz: number
+  readonly #vnetLe: boolean
+  readonly #sndbuf: number
+
+  private constructor(queue: Tap, offload: number) {
+    this.offload = offload
+    this.#vnetHdrSz = queue.getVnetHdrSz()
+    this.#vnetLe = queue.getVnetLe()
+    this.#sndbuf = queue.getSndbuf()
+  }
+
+  /** @param features the device's, as ethtool has them. */
+  static of(queue: Tap, features: Readonly<Record<string, boolean>>): TapSettings {
+    const offload = OFFLOAD_NAMES.reduce((flags, [name, flag]) => flags | (features[name] ? flag : 0), 0)
+    return new TapSettings(queue, offload)
+  }
+
+  /** Each of it, whatever becomes of the others. */
+  putBack(queue: Tap): void {
+    const all = new Teardown()
+    all.add(() => queue.setSndbuf(this.#sndbuf))
+    all.add(() => queue.setOffload(this.offload))
+    all.add(() => queue.setVnetLe(this.#vnetLe))
+    all.add(() => queue.setVnetHdrSz(this.#vnetHdrSz))
+    all.run()
+  }
+}
