@@ -168,7 +168,9 @@ describe('stopping and starting queue pairs', function () {
       const { backend, driver } = await open(given, { ifname: 'tunnel0' })
       setUpHost('tunnel0')
       const { rx, tx } = driver.pairs[0]!
-      const start = (features: bigint) => backend.start(0, { features, rx: rx.vring, tx: tx.vring })
+      let bases: PairBases = { rx: 0, tx: 0 }
+      const start = (features: bigint) =>
+        backend.start(0, { features, rx: { ...rx.vring, base: bases.rx }, tx: { ...tx.vring, base: bases.tx } })
       const sent = async (header: number): Promise<number> => {
         const before = Number(sysfs('tunnel0', 'statistics/rx_bytes'))
         const offsets = new Uint32Array(1)
@@ -184,14 +186,14 @@ describe('stopping and starting queue pairs', function () {
       assert.equal(backend.features & tunnel, since(6, 17) ? tunnel : 0n)
       start(features)
       assert.equal(await sent(12), 60)
-      backend.stop(0)
+      bases = backend.stop(0)
       if (since(6, 17)) {
         start(features | tcp | uso | tunnel)
         assert.equal(await sent(24), 60)
         const [pair] = backend.inspect().pairs
         assert.deepEqual(pair!.tap, { vnetHdrSz: 24, sndbuf: 0x7fffffff })
         assert.equal(pair!.offloads.length, 7)
-        backend.stop(0)
+        bases = backend.stop(0)
       } else {
         assert.throws(() => start(features | tunnel), {
           code: 'ERR_FEATURE_MISSING',
@@ -224,7 +226,7 @@ describe('stopping and starting queue pairs', function () {
         given.memory!.inspect().pins.map(({ owner }) => owner),
         ['a driver', ...['rx', 'tx'].flatMap((ring) => RING_PARTS.map((part) => `the ${part} of pair 0 ${ring}`))],
       )
-      const bases = backend.stop(0)
+      bases = backend.stop(0)
       assert.deepEqual(backend.inspect().pairs[0]!.bases, bases)
       backend.close()
       assert.equal(backend.inspect().pairs[0]!.fds, null)
