@@ -36,6 +36,8 @@ export type KernelName = keyof typeof sources
 
 export const kernelNames = Object.keys(sources) as KernelName[]
 
+export const defaultKernel: KernelName = '6.12'
+
 export const isKernelName = (name: string): name is KernelName => Object.hasOwn(sources, name)
 
 export interface Kernel {

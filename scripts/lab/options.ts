@@ -3,7 +3,7 @@
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { exitCodes, LabError } from './failure.ts'
-import { isKernelName, type KernelName, kernelNames } from './kernels.ts'
+import { defaultKernel, isKernelName, type KernelName, kernelNames } from './kernels.ts'
 import { cacheDirectory } from './project.ts'
 
 export const usage = `Usage: npm run lab -- [options] -- COMMAND [ARGUMENT...]
@@ -13,7 +13,7 @@ Runs COMMAND as root on a stock Debian kernel with vhost-net, tun and nested KVM
 this machine's files. Whatever COMMAND writes is thrown away at the end, except in the out folder.
 
 Options:
-  --kernel ${kernelNames.join('|')}   the kernel to boot (default ${kernelNames[0]})
+  --kernel ${kernelNames.join('|')}   the kernel to boot (default ${defaultKernel})
   --cpus N                number of CPUs (default 2)
   --memory M              MiB of memory (default 2048)
   --append WORDS          further words for the kernel's command line
@@ -71,7 +71,7 @@ const parse = (args: readonly string[]) => {
       allowPositionals: true,
       tokens: true,
       options: {
-        kernel: { type: 'string', default: kernelNames[0] as string },
+        kernel: { type: 'string', default: defaultKernel as string },
         cpus: { type: 'string' },
         memory: { type: 'string', default: '2048' },
         append: { type: 'string', default: '' },

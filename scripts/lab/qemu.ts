@@ -56,7 +56,10 @@ const share = (tag: string, directory: string, access: 'read-only' | 'writable')
 
 export const qemuArguments = (options: MachineOptions): string[] => [
   ...['-M', 'q35', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-  ...['-accel', options.icount ? 'tcg,thread=single' : 'tcg,thread=multi'],
+  // One thread runs all CPUs in turn. With one for each, QEMU before 8.1 may translate an instruction while another CPU
+  // writes it (its commit deba78709a), which a kernel that patches its own code does not survive: 7.3 was once seen to
+  // stop before /init on a breakpoint in sched_clock_cpu that was there no more.
+  ...['-accel', 'tcg,thread=single'],
   ...(options.icount ? ['-icount', 'shift=3,sleep=off'] : []),
   // "max" has the virtualization extension, for a nested /dev/kvm.
   ...['-cpu', 'max', '-smp', String(options.cpus), '-m', String(options.memory)],

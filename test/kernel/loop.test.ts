@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { release } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { Ajv2020 } from 'ajv/dist/2020.js'
@@ -141,7 +142,10 @@ describe('vhost-net loop', () => {
     assert.ok(Number(available) > 10)
     assert.deepEqual([used, packets], [available, available])
     assert.match(stdout, /^RX {2}(\d+) used, not discarded = \1 tx_packets {2}exact$/m)
-    assert.match(stdout, new RegExp(`^Linux ${execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim()} `))
+    assert.ok(
+      stdout.split('\n').some((line) => line.startsWith(`Linux ${release()} `)),
+      stdout,
+    )
   })
 
   for (const [signal, exitCode] of [

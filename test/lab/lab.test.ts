@@ -8,7 +8,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { exitCodes } from '../../scripts/lab/failure.ts'
-import { kernelNames } from '../../scripts/lab/kernels.ts'
+import { defaultKernel, kernelNames } from '../../scripts/lab/kernels.ts'
 import { projectRoot } from '../../scripts/lab/project.ts'
 import { runDirectory } from '../../scripts/lab/run.ts'
 
@@ -184,7 +184,7 @@ describe('lab', function () {
       assert.equal(seen.cwd, projectRoot)
       const { PATH, TERM, LAB_KERNEL, _, ...environment } = seen.env
       assert.match(PATH, /\/usr\/sbin/)
-      assert.match(LAB_KERNEL, /^6\.1\./)
+      assert.ok(LAB_KERNEL.startsWith(`${defaultKernel}.`), LAB_KERNEL)
       const own = { HOME: '/root', LAB: '1', LAB_OUT: out }
       assert.deepEqual(environment, { ...own, WITH_SPACES: 'a  b\n"c"', EMPTY: '' })
       assert.equal(existsSync(stray), false, 'a file outside the out folder has reached the host')
@@ -198,9 +198,7 @@ describe('lab', function () {
     it(`has the devices and modules on ${kernel}`, async () => {
       const modules = 'macvtap bridge veth vxlan geneve openvswitch'
       const script = `uname -r && modprobe -a ${modules} && ls /dev/vhost-net /dev/net/tun /dev/kvm`
-      // One CPU: a kernel that patches its code while another emulated CPU runs it was once seen to stop with an Oops
-      // (int3 in sched_clock_cpu of 7.3, before /init), which is QEMU's matter.
-      const lab = new Lab('--kernel', kernel, '--cpus', '1', '--', 'sh', '-c', script)
+      const lab = new Lab('--kernel', kernel, '--', 'sh', '-c', script)
       assert.equal(await lab.end(), 0, lab.stderr)
       const [release, ...devices] = lab.stdout.trimEnd().split('\n')
       assert.equal(release?.startsWith(`${kernel}.`), true, release)
