@@ -38,9 +38,10 @@ void call_ready(napi_env env, napi_value ready, void*, void* data) {
   std::unique_ptr<std::vector<uint32_t>> ids(static_cast<std::vector<uint32_t>*>(data));
   if (env == nullptr) return;
   Napi::HandleScope scope(env);
-  Napi::Array array = Napi::Array::New(env, ids->size());
-  for (size_t i = 0; i < ids->size(); i++) array.Set(static_cast<uint32_t>(i), (*ids)[i]);
+  // All of it can throw: in a thread that is being terminated nothing reaches JavaScript any more.
   try {
+    Napi::Array array = Napi::Array::New(env, ids->size());
+    for (size_t i = 0; i < ids->size(); i++) array.Set(static_cast<uint32_t>(i), (*ids)[i]);
     Napi::Function(env, ready).Call({array});
   } catch (const Napi::Error& error) {
     napi_fatal_exception(env, error.Value());
