@@ -56,14 +56,19 @@ function readelf(file: string): string {
   return stdout
 }
 
+/** What is wrong with the file, given its folder in prebuilds/. */
+export function checkFile(folder: string, file: string): string[] {
+  return checkBinary(folder, readelf(file))
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const prebuilds = fileURLToPath(new URL('../../prebuilds/', import.meta.url))
   const entries = existsSync(prebuilds) ? readdirSync(prebuilds, { recursive: true, encoding: 'utf8' }) : []
   const binaries = entries.filter((entry) => entry.endsWith('.node')).toSorted()
-  if (binaries.length === 0) console.log('prebuilds/ holds no binary: npm run prebuilds makes one')
+  if (binaries.length === 0) console.log('prebuilds/ holds no binary: npm run prebuild makes one')
   let failed = binaries.length === 0
   for (const binary of binaries) {
-    const problems = checkBinary(path.dirname(binary), readelf(path.join(prebuilds, binary)))
+    const problems = checkFile(path.dirname(binary), path.join(prebuilds, binary))
     console.log(`prebuilds/${binary}  ${problems.length === 0 ? 'ok' : 'failed'}`)
     for (const problem of problems) console.log(`  ${problem}`)
     failed ||= problems.length > 0

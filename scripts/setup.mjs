@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url'
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)))
 const requiredNode = [20, 19]
 
+const isDebian = existsSync('/usr/bin/dpkg-query') && existsSync('/etc/debian_version')
+
 /** @typedef {{ name: string, command: string }} SystemPackage A Debian package and the command that proves it. */
 
 /** @type {SystemPackage[]} */
@@ -31,8 +33,23 @@ const labPackages = [
   { name: 'iproute2', command: 'ip' },
 ]
 
-/** @type {SystemPackage[]} */
-const lintPackages = [{ name: 'clang-format', command: 'clang-format' }]
+/**
+ * What single commands need besides, each chosen by an option of its name.
+ * @type {Record<string, SystemPackage[]>}
+ */
+const optionalPackages = {
+  '--lint': [{ name: 'clang-format', command: 'clang-format' }],
+  '--prebuild': crossCompilers(),
+}
+
+/** For the other architecture that has binaries; readelf, from binutils, comes with every compiler. */
+function crossCompilers() {
+  const [name, command] =
+    process.arch === 'arm64'
+      ? ['g++-x86-64-linux-gnu', 'x86_64-linux-gnu-g++']
+      : ['g++-aarch64-linux-gnu', 'aarch64-linux-gnu-g++']
+  return isDebian ? [{ name, command }] : []
+}
 
 /** @param {string} message */
 const say = (message) => process.stderr.write(`setup: ${message}\n`)
@@ -77,8 +94,6 @@ const onPath = (command) =>
     existsSync(path.join(directory, command)),
   )
 
-const isDebian = existsSync('/usr/bin/dpkg-query') && existsSync('/etc/debian_version')
-
 /** @param {SystemPackage[]} packages */
 const missingOf = (packages) => {
   if (!isDebian) return packages.filter(({ command }) => !onPath(command))
@@ -100,8 +115,8 @@ const missingOf = (packages) => {
 const installSystemPackages = () => {
   // The tests check the lab even where it is not needed to run them.
   const usesLab = !existsSync('/dev/vhost-net') || ['test', 'lab'].includes(process.env.npm_lifecycle_event ?? '')
-  const lints = process.argv.includes('--lint')
-  const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...(lints ? lintPackages : [])]
+  const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
+  const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
   const missing = missingOf(wanted).map(({ name }) => name)
   if (missing.length === 0) return
   if (!isDebian) giveUp(`this needs what Debian calls ${missing.join(', ')}: install it and try again`)

@@ -1,4 +1,4 @@
-// `npm test`: the unit tests, the tests on a real vhost-net (here, or in the lab), and the lab's own.
+// `npm test`: the unit tests, the package installed, the tests on a real vhost-net (here, or in the lab), and the lab's own.
 // The last line is "N passed, N failed, N skipped".
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -18,7 +18,7 @@ interface Counts {
 
 interface Stage {
   /** The option that chooses it, together with others. */
-  readonly option: 'unit' | 'kernel-tests' | 'lab-tests'
+  readonly option: 'unit' | 'package-tests' | 'kernel-tests' | 'lab-tests'
   readonly name: string
   /** Patterns below dist/test. */
   readonly files: readonly string[]
@@ -31,6 +31,7 @@ interface Stage {
 const { values: options } = parseArgs({
   options: {
     unit: { type: 'boolean', default: false },
+    'package-tests': { type: 'boolean', default: false },
     'kernel-tests': { type: 'boolean', default: false },
     'lab-tests': { type: 'boolean', default: false },
     grep: { type: 'string' },
@@ -122,6 +123,7 @@ const inPart = (kernel: KernelName): Stage => ({
 
 const stages: readonly Stage[] = [
   { option: 'unit', name: 'unit tests', files: ['unit/**/*.test.js'], testTimeout: 10 },
+  { option: 'package-tests', name: 'tests of the package', files: ['package/**/*.test.js'], testTimeout: 10 },
   inFull,
   ...(options.kernel === undefined ? kernelNames.filter((name) => name !== inFull.kernel).map(inPart) : []),
   { option: 'lab-tests', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },

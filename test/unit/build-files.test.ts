@@ -10,6 +10,17 @@ import { checkSources, nativeFiles } from '../../scripts/lint.ts'
 const root = new URL('../../../', import.meta.url)
 const read = (file: string) => readFileSync(new URL(file, root), 'utf8')
 
+describe('package.json', () => {
+  it('has no script that npm would run before or after another one', () => {
+    const names = Object.keys((JSON.parse(read('package.json')) as { scripts: object }).scripts)
+    assert.ok(names.includes('prebuild'))
+    assert.deepEqual(
+      names.filter((name) => names.includes(name.replace(/^(pre|post)(?=.)/, '')) && /^(pre|post)./.test(name)),
+      [],
+    )
+  })
+})
+
 describe('native sources', () => {
   it('the CMake build and the node-gyp build compile the same sources', () => {
     const onDisk = nativeFiles(/\.(cc|c)$/)
