@@ -4,16 +4,15 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
-import { Worker } from 'node:worker_threads'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
 import { LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
-import type { WorkerTask } from '../support/child-worker.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { type ScenarioResult, startScenario } from '../support/run-scenario.ts'
+import { runScenario, type ScenarioResult, startScenario } from '../support/run-scenario.ts'
+import { startWorkers } from '../support/workers.ts'
 
 const ifname = 'life0'
 
@@ -412,21 +411,14 @@ describe('the lifetime of handles', function () {
   })
 
   describe('in worker threads', () => {
-    const script = new URL('../support/child-worker.js', import.meta.url)
-
-    const begin = (then: WorkerTask['then'], count: number, rounds: number): Worker[] =>
-      Array.from({ length: count }, (_, index) => {
-        const workerData: WorkerTask = { then, ifname: `worker${index}`, rounds }
-        return new Worker(script, { workerData })
-      })
+    const atOnce = 8
 
     const works = { moved: true, counted: 5n }
 
-    it('four at once load the addon, and each opens and closes NICs and watches of its own', async () => {
-      const rounds = 3
-      const workers = begin('close', 4, rounds)
+    it('eight at once load the addon, and each opens and closes NICs and watches of its own', async () => {
+      const rounds = 2
       await Promise.all(
-        workers.map(async (worker) => {
+        startWorkers('close', atOnce, rounds).map(async (worker) => {
           const messages: unknown[] = []
           worker.on('message', (message) => messages.push(message))
           const [status] = await once(worker, 'exit')
@@ -440,17 +432,25 @@ describe('the lifetime of handles', function () {
     })
 
     it('one that ends without closing anything leaves nothing', async () => {
-      const [worker] = begin('leave', 1, 1)
+      const [worker] = startWorkers('leave', 1)
       const message = once(worker!, 'message')
       assert.deepEqual(await once(worker!, 'exit'), [0])
       assert.deepEqual(await message, [{ round: 0, ...works }])
     })
 
-    it('terminated while everything is open, they leave nothing', async () => {
-      const workers = begin('hold', 2, 1)
+    it('eight that are terminated while their frames pass leave nothing', async () => {
+      const workers = startWorkers('send', atOnce)
       const messages = await Promise.all(workers.map((worker) => once(worker, 'message')))
       for (const [message] of messages) assert.deepEqual(message, { round: 0, ...works })
-      await Promise.all(workers.map((worker) => worker.terminate()))
+      assert.deepEqual(
+        await Promise.all(workers.map((worker) => worker.terminate())),
+        workers.map(() => 1),
+      )
+    })
+
+    it('eight whose process ends by process.exit() while their frames pass leave nothing', async () => {
+      const { status, signal, stderr } = await runScenario('exit-while-workers-send', String(atOnce))
+      assert.deepEqual({ status, signal, stderr }, { status: 7, signal: null, stderr: '' })
     })
   })
 })

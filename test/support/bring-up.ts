@@ -1,6 +1,7 @@
 // A NIC brought up whole, step by step, as the kernel tests need it.
 
 import assert from 'node:assert/strict'
+import { setImmediate } from 'node:timers/promises'
 import { VhostNetBackend } from '../../lib/backend/index.ts'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { RtNetlink } from '../../lib/host/index.ts'
@@ -75,6 +76,20 @@ export async function moves(driver: Driver, pair: number): Promise<boolean> {
   assert.equal(tx.send(burst), 1)
   await tx.drained(AbortSignal.timeout(5000))
   return tx.inFlight === 0
+}
+
+/** Sends bursts of frames until the process or thread ends; calls `passing` once some have left. */
+export async function sendForever(driver: Driver, passing: () => void): Promise<never> {
+  const { tx } = driver.pairs[0]!
+  const offsets = new Uint32Array(8)
+  for (let frames = 0; ; frames += 8) {
+    const burst = new Burst(8)
+    for (let i = tx.allocate(offsets); i > 0; i--) burst.add(offsets[i - 1]!, 12 + 60)
+    assert.equal(tx.send(burst), 8, 'buffers that were free fit into the ring')
+    if (frames === 96) passing()
+    await tx.drained()
+    await setImmediate()
+  }
 }
 
 /** What an operation failed with; undefined where it did not. */

@@ -1,15 +1,17 @@
 // What tests do in a process of its own, since it ends badly or changes the process: `node child-scenarios.js NAME …`.
 // Each prints lines of JSON.
 
+import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { VhostNetBackend } from '../../lib/backend/index.ts'
-import { Burst, Driver } from '../../lib/driver/index.ts'
+import { Driver } from '../../lib/driver/index.ts'
 import { VhostNetError } from '../../lib/errors.ts'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
 import { RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
-import { bringUp, features, type Given, moves, open } from './bring-up.ts'
+import { bringUp, features, type Given, moves, open, sendForever } from './bring-up.ts'
+import { startWorkers } from './workers.ts'
 
 function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`)
@@ -44,19 +46,6 @@ const stages: Readonly<Record<string, () => unknown>> = {
   },
   opened: () => open(given, { ifname: 'child0', queuePairs: 2 }),
   running: () => bringUp(given, { ifname: 'child0', queuePairs: 2 }),
-}
-
-async function sendForever(driver: Driver): Promise<never> {
-  const { tx } = driver.pairs[0]!
-  const offsets = new Uint32Array(8)
-  for (let frames = 0; ; frames += 8) {
-    const burst = new Burst(8)
-    for (let i = tx.allocate(offsets); i > 0; i--) burst.add(offsets[i - 1]!, 12 + 60)
-    if (tx.send(burst) < 8) throw new Error('a buffer that was free did not fit into the ring')
-    if (frames === 96) print('running')
-    await tx.drained()
-    await setImmediate()
-  }
 }
 
 /** Memory on what nothing but it refers to. */
@@ -101,7 +90,13 @@ const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
 
   'send-until-killed': async () => {
     const { driver } = await bringUp(given, { ifname: 'child0' })
-    await sendForever(driver)
+    await sendForever(driver, () => print('running'))
+  },
+
+  'exit-while-workers-send': async (count) => {
+    const workers = startWorkers('send', Number(count))
+    await Promise.all(workers.map((worker) => once(worker, 'message')))
+    process.exit(7)
   },
 
   // The timer alone does not keep the process alive, so it fires only where the watch does.

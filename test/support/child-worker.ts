@@ -2,11 +2,11 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
-import { bringUp, closeAll, type Given, moves } from './bring-up.ts'
+import { bringUp, closeAll, type Given, moves, sendForever } from './bring-up.ts'
 
 export interface WorkerTask {
-  /** `close` closes all it opens, `leave` ends without that, `hold` waits to be terminated. */
-  then: 'close' | 'leave' | 'hold'
+  /** `close` closes all it opens, `leave` ends without that, `send` has frames pass until it is ended from outside. */
+  then: 'close' | 'leave' | 'send'
   ifname: string
   rounds: number
 }
@@ -23,13 +23,15 @@ for (let round = 0; round < rounds; round++) {
       event,
       () => {
         resolve(event.read())
-        if (then !== 'hold') watch.stop()
+        if (then !== 'send') watch.stop()
       },
       { keepAlive: true },
     )
     event.signal(5n)
   })
-  parentPort!.postMessage({ round, moved, counted })
+  const tell = (): void => parentPort!.postMessage({ round, moved, counted })
+  if (then === 'send') await sendForever(driver, tell)
+  tell()
   if (then !== 'close') continue
   event.close()
   const [error] = closeAll(given)
