@@ -14,7 +14,7 @@ this machine's files. Whatever COMMAND writes is thrown away at the end, except 
 
 Options:
   --kernel ${kernelNames.join('|')}   the kernel to boot (default ${defaultKernel})
-  --cpus N                number of CPUs (default 2)
+  --cpus N                number of CPUs, which take turns (default 2)
   --memory M              MiB of memory (default 2048)
   --append WORDS          further words for the kernel's command line
   --env NAME=VALUE        sets a variable for COMMAND; can be repeated
