@@ -39,6 +39,7 @@ const labPackages = [
  */
 const optionalPackages = {
   '--lint': [{ name: 'clang-format', command: 'clang-format' }],
+  '--asan': [{ name: 'cmake', command: 'cmake' }],
   '--prebuild': crossCompilers(),
 }
 
@@ -114,7 +115,8 @@ const missingOf = (packages) => {
 
 const installSystemPackages = () => {
   // The tests check the lab even where it is not needed to run them.
-  const usesLab = !existsSync('/dev/vhost-net') || ['test', 'lab'].includes(process.env.npm_lifecycle_event ?? '')
+  const usesLab =
+    !existsSync('/dev/vhost-net') || ['test', 'test:asan', 'lab'].includes(process.env.npm_lifecycle_event ?? '')
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
   const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
   const missing = missingOf(wanted).map(({ name }) => name)

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { concerning } from '../../scripts/asan.ts'
 import { checkLayers, readSources } from '../../scripts/check-layers.ts'
 import { checkBinary } from '../../scripts/check-prebuilds.ts'
 import { checkSources, nativeFiles } from '../../scripts/lint.ts'
@@ -184,5 +185,38 @@ describe('prebuilt binaries', () => {
   it('refuses a binary of another machine, and what is no ELF file', () => {
     assert.deepEqual(checkBinary('linux-x64', elf()), ['is for AArch64, but lies in linux-x64'])
     assert.deepEqual(checkBinary('linux-x64', ''), ['is not an ELF file'])
+  })
+})
+
+describe('reports of the sanitizers', () => {
+  const leak = (...frames: string[]) =>
+    ['Direct leak of 40 byte(s) in 1 object(s) allocated from:', ...frames].join('\n')
+  const allocator =
+    '    #0 0x7f in operator new(unsigned long) ../../../../src/libsanitizer/asan/asan_new_delete.cpp:95'
+  const node = '    #1 0xc5 in napi_create_external (/usr/bin/node+0xc50413)'
+  const addon = '    #2 0x7f in create_eventfd /home/me/vhost-net/native/wrap/files.cc:42'
+  const log = (...leaks: string[]) =>
+    ['==1==ERROR: LeakSanitizer: detected memory leaks\n', ...leaks, 'SUMMARY: AddressSanitizer: 40 byte(s)'].join('\n')
+
+  it('a leak is ours where our code allocated it, and not where Node.js did on our behalf', () => {
+    const inlined = '    #1 0x7f in std::vector<int>::reserve(unsigned long) /usr/include/c++/12/bits/vector.tcc:75'
+    const mine = leak(allocator, inlined, addon, node)
+    assert.deepEqual(concerning(log(leak(allocator, node, addon), mine)), [mine])
+    const nameless = leak(
+      allocator,
+      '    #1 0x7f  (/home/me/vhost-net/build/asan/build/Release/vhost_net.node+0x1f)',
+      node,
+    )
+    assert.deepEqual(concerning(log(nameless)), [nameless])
+  })
+
+  it('every other report is one', () => {
+    for (const line of [
+      '==1==ERROR: AddressSanitizer: heap-use-after-free on address 0x60',
+      'native/sys/driver_ring.cc:42:3: runtime error: signed integer overflow',
+    ]) {
+      assert.equal(concerning(`${line}\n${addon}\n`).length, 1, line)
+    }
+    assert.deepEqual(concerning(''), [])
   })
 })
