@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 
 type Libc = 'glibc' | 'musl'
 
-interface Target {
+export interface Target {
   arch: 'x64' | 'arm64'
   libc: Libc
 }
@@ -50,7 +50,7 @@ const isOwn = ({ arch, libc }: Target): boolean =>
   process.platform === 'linux' && arch === process.arch && libc === ownLibc
 
 /** The tools for a target, as node-gyp and prebuildify know them, or why there are none. */
-function tools(target: Target): Record<string, string> | string {
+export function tools(target: Target): Record<string, string> | string {
   if (isOwn(target)) return {}
   if (target.libc === 'musl') {
     return `Debian has no C++ library for musl (its musl-gcc compiles C alone): run this on Alpine Linux for ${target.arch}`

@@ -7,6 +7,7 @@ import { concerning } from '../../scripts/asan.ts'
 import { checkLayers, readSources } from '../../scripts/check-layers.ts'
 import { checkBinary } from '../../scripts/check-prebuilds.ts'
 import { checkSources, nativeFiles } from '../../scripts/lint.ts'
+import { tools } from '../../scripts/prebuild.ts'
 
 const root = new URL('../../../', import.meta.url)
 const read = (file: string) => readFileSync(new URL(file, root), 'utf8')
@@ -185,6 +186,24 @@ describe('prebuilt binaries', () => {
   it('refuses a binary of another machine, and what is no ELF file', () => {
     assert.deepEqual(checkBinary('linux-x64', elf()), ['is for AArch64, but lies in linux-x64'])
     assert.deepEqual(checkBinary('linux-x64', ''), ['is not an ELF file'])
+  })
+})
+
+describe('what cannot be prebuilt here', () => {
+  const other = process.arch === 'x64' ? 'arm64' : 'x64'
+
+  it('has a reason that says where it can: musl', () => {
+    assert.match(String(tools({ arch: other, libc: 'musl' })), new RegExp(`on Alpine Linux for ${other}`))
+  })
+
+  it('has a reason that names the missing package: the other architecture without a cross compiler', () => {
+    const { PATH } = process.env
+    process.env.PATH = ''
+    try {
+      assert.match(String(tools({ arch: other, libc: 'glibc' })), /g\+\+ is missing: install what Debian calls g\+\+-/)
+    } finally {
+      process.env.PATH = PATH
+    }
   })
 })
 
