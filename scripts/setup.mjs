@@ -116,7 +116,8 @@ const missingOf = (packages) => {
 const installSystemPackages = () => {
   // The tests check the lab even where it is not needed to run them.
   const usesLab =
-    !existsSync('/dev/vhost-net') || ['test', 'test:asan', 'lab'].includes(process.env.npm_lifecycle_event ?? '')
+    !existsSync('/dev/vhost-net') ||
+    ['test', 'test:asan', 'lab', 'check:nodes'].includes(process.env.npm_lifecycle_event ?? '')
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
   const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
   const missing = missingOf(wanted).map(({ name }) => name)
