@@ -7,6 +7,7 @@ import { InvalidOptionError, StateError } from '../errors.ts'
 import { NativeMemory } from '../memory/index.ts'
 import { checkBigInt, checkInteger, checkObject, checkPowerOfTwo } from '../options.ts'
 import { Teardown } from '../teardown.ts'
+import { DRIVER_FEATURES, hasFeature } from './features.ts'
 import { type DriverLayout, type LayoutOptions, layOut } from './layout.ts'
 import { RxQueue } from './rx-queue.ts'
 import { TxQueue } from './tx-queue.ts'
@@ -35,16 +36,6 @@ export interface DriverPair {
   readonly tx: TxQueue
 }
 
-/** Bits that this driver keeps to, or that ask nothing of its rings. IN_ORDER and RING_PACKED are not among them. */
-const DRIVER_FEATURES = [
-  ...Object.values(VIRTIO_NET_F),
-  VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTIO_F.VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_F.VIRTIO_F_VERSION_1,
-].reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n)
-
-const has = (features: bigint, bit: number): boolean => ((features >> BigInt(bit)) & 1n) === 1n
-
 function checkOptions(options: unknown): LayoutOptions & { memory: unknown; features: bigint; busyPoll: number } {
   const given = checkObject(options, [
     'memory',
@@ -56,7 +47,7 @@ function checkOptions(options: unknown): LayoutOptions & { memory: unknown; feat
     'busyPoll',
   ])
   const features = checkBigInt(given.features, 'features')
-  if (!has(features, VIRTIO_F.VIRTIO_F_VERSION_1)) {
+  if (!hasFeature(features, VIRTIO_F.VIRTIO_F_VERSION_1)) {
     throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'features', 'must have VIRTIO_F_VERSION_1 (32)')
   }
   const checked = {
@@ -77,7 +68,7 @@ function checkOptions(options: unknown): LayoutOptions & { memory: unknown; feat
       hint: 'It knows split rings and the bits of VIRTIO_NET_F that concern checksums, segmentation and MRG_RXBUF.',
     })
   }
-  const indirect = has(features, VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC)
+  const indirect = hasFeature(features, VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC)
   return { ...checked, indirect, features, memory: given.memory }
 }
 
@@ -125,10 +116,10 @@ export class Driver {
         const common = {
           memory,
           vnetHdrLen: VIRTIO_NET_HDR_SIZE,
-          eventIdx: has(features, VIRTIO_F.VIRTIO_RING_F_EVENT_IDX),
+          eventIdx: hasFeature(features, VIRTIO_F.VIRTIO_RING_F_EVENT_IDX),
           indirect: checked.indirect,
           busyPoll: checked.busyPoll,
-          mrgRxbuf: has(features, VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF),
+          mrgRxbuf: hasFeature(features, VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF),
         }
         return {
           rx: closing.own(new RxQueue({ ...common, name: `pair ${index} rx`, layout: rx })),

@@ -3,12 +3,7 @@
 import { TUN_F } from '../../abi/tun.ts'
 import { VHOST_F } from '../../abi/vhost.ts'
 import { VIRTIO_F } from '../../abi/virtio.ts'
-import {
-  VIRTIO_NET_F,
-  VIRTIO_NET_F_TUNNEL,
-  VIRTIO_NET_HDR_SIZE,
-  VIRTIO_NET_HDR_TUNNEL_SIZE,
-} from '../../abi/virtio-net.ts'
+import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_HDR_TUNNEL_SIZE } from '../../abi/virtio-net.ts'
 import { FeatureNegotiationError, SystemCallError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
 
@@ -16,10 +11,7 @@ const bit = (number: number): bigint => 1n << BigInt(number)
 
 /** `'VIRTIO_F_VERSION_1 (32)'` by bit number. */
 const names = new Map<number, string>(
-  Object.entries({ ...VIRTIO_F, ...VIRTIO_NET_F, ...VIRTIO_NET_F_TUNNEL }).map(([name, number]) => [
-    number,
-    `${name} (${number})`,
-  ]),
+  Object.entries({ ...VIRTIO_F, ...VIRTIO_NET_F }).map(([name, number]) => [number, `${name} (${number})`]),
 )
 
 /**
@@ -57,13 +49,15 @@ const TUN_USO = TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6
 
 /** vhost knows those that make the header longer, the tap the others, too. */
 const VHOST_TUNNEL = allOf(
-  VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
-  VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+  VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
 )
-const TUNNEL = allOf(...Object.values(VIRTIO_NET_F_TUNNEL))
+const TUNNEL =
+  VHOST_TUNNEL |
+  allOf(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM)
 const GUEST_TUNNELS: typeof GUEST_OFFLOADS = [
-  [VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO, TUN_F.TUN_F_UDP_TUNNEL_GSO],
-  [VIRTIO_NET_F_TUNNEL.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM],
+  [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO, TUN_F.TUN_F_UDP_TUNNEL_GSO],
+  [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM],
 ]
 const TUN_TUNNEL = TUN_F.TUN_F_UDP_TUNNEL_GSO | TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM
 
