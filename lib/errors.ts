@@ -20,6 +20,8 @@ export const ERROR_CODES = {
   ERR_QUEUE_BROKEN: 'the other side of a ring broke its rules, or a buffer was used by who does not own it',
   ERR_QUEUE_BUSY: 'a queue of the driver is used in a way that excludes this one',
   ERR_QUEUE_EMPTY: 'a queue of the driver has nothing in flight',
+  ERR_HEADER_FEATURE: 'a virtio-net header asks for what no agreed feature bit allows',
+  ERR_HEADER_FRAME: 'a virtio-net header does not fit the frame behind it, or contradicts itself',
   ERR_CLOSED: 'the object was closed',
   ERR_NOT_ACTIVE: 'the operation needs a running queue pair',
   ERR_ALREADY_ACTIVE: 'the queue pair is running already',
@@ -95,6 +97,9 @@ export class GuestMemoryError extends VhostNetError {}
 /** A virtqueue was refused or broke: `ERR_QUEUE_*`. */
 export class QueueError extends VhostNetError {}
 
+/** A virtio-net header was refused: `ERR_HEADER_*`. */
+export class NetHeaderError extends VhostNetError {}
+
 /** The object is in the wrong state for the call: `ERR_CLOSED`, `ERR_NOT_ACTIVE`, `ERR_ALREADY_ACTIVE`, … */
 export class StateError extends VhostNetError {}
 
@@ -108,6 +113,7 @@ for (const type of [
   FeatureNegotiationError,
   GuestMemoryError,
   QueueError,
+  NetHeaderError,
   StateError,
   UnsupportedError,
 ]) {

@@ -10,6 +10,7 @@ const {
   FeatureNegotiationError,
   GuestMemoryError,
   InvalidOptionError,
+  NetHeaderError,
   QueueError,
   StateError,
   SystemCallError,
@@ -29,6 +30,7 @@ const samples: readonly errors.VhostNetError[] = [
   new FeatureNegotiationError('ERR_FEATURE_MISSING', 'no VERSION_1'),
   new GuestMemoryError('ERR_GPA_RANGE', 'outside'),
   new QueueError('ERR_QUEUE_SIZE', 'a ring of 3'),
+  new NetHeaderError('ERR_HEADER_FRAME', 'gso_size is 0'),
   new StateError('ERR_CLOSED', 'closed'),
   new UnsupportedError('ERR_PLATFORM', 'not on darwin'),
 ]
