@@ -29,7 +29,7 @@ describe('features of vhost-net and a tap', () => {
     it(`are those of Linux ${kernel}, without the bits that are not for guests, and the tap's offloads`, () => {
       const uso = [54, 55, 56]
       const own = { '6.1': [], '6.12': [40, ...uso], '7.3': [35, 40, ...uso, 65, 66, 67, 68] }[kernel]!
-      const offloads = [0, 1, 7, 8, 9, 11, 12, 13]
+      const offloads = [0, 1, 7, 8, 9, 11, 12, 13, 14]
       assert.equal(servedFeatures(vhost, taps[kernel as keyof typeof taps]), bits(15, 28, 29, 32, ...own, ...offloads))
     })
   }

@@ -32,6 +32,7 @@ const HOST_OFFLOADS = allOf(
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN,
+  VIRTIO_NET_F.VIRTIO_NET_F_HOST_UFO,
 )
 
 /** What the driver may be sent, and what allows the tap to do so; every tap can. */
