@@ -104,7 +104,7 @@ function checkGso(header: NetHeader, features: bigint, bytes: Uint8Array, at: nu
     refuse('ERR_HEADER_FRAME', `hdr_len is ${header.hdr_len}, the frame's headers have ${payload} bytes`)
   }
   if (header.ecn && protocol !== IPPROTO_TCP) refuse('ERR_HEADER_FRAME', 'gso_type ECN, and the frame is not TCP')
-  if (header.ecn || (cwr && protocol === IPPROTO_TCP)) {
+  if (header.ecn || cwr) {
     demand(features, 'VIRTIO_NET_F_HOST_ECN', 'a large TCP segment with CWR')
     if (!header.ecn) refuse('ERR_HEADER_FRAME', 'a large TCP segment with CWR needs gso_type ECN')
   }

@@ -46,7 +46,6 @@ export class FrameStream extends Duplex {
     try {
       for (let more = true; more; ) {
         const { value = null } = await this.#reader.next()
-        if (this.destroyed) return
         more = this.push(value) && value !== null
       }
     } catch (error) {

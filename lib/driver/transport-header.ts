@@ -124,7 +124,6 @@ export class TransportHeader {
   #transport(bytes: Uint8Array, at: number): void {
     const { protocol, start, end } = this
     if (protocol === IPPROTO_TCP) {
-      if (start + TCP_SIZE > end) refuse('ends in its TCP header')
       const header = ((bytes[at + start + 12] as number) >> 4) * 4
       this.payload = start + header
       this.cwr = ((bytes[at + start + 13] as number) & TCP_CWR) !== 0

@@ -46,9 +46,11 @@ export class TxDevice {
 export class RxDevice {
   readonly #ring: RingDevice
   readonly #queue: RxQueue
+  readonly #mergeable: boolean
   #filled: Chain[] = []
 
-  constructor(memory: GuestMemory, queue: RxQueue) {
+  constructor(memory: GuestMemory, queue: RxQueue, mergeable: boolean) {
+    this.#mergeable = mergeable
     this.#ring = new RingDevice(memory, queue.layout)
     this.#queue = queue
   }
@@ -62,7 +64,8 @@ export class RxDevice {
     const packet = Buffer.concat([Buffer.alloc(VIRTIO_NET_HDR_SIZE), frame])
     const { bufferSize } = this.#ring.layout
     const written = new NetHeader().copy(header)
-    written.num_buffers = Math.ceil(packet.length / bufferSize)
+    // Without MRG_RXBUF, what vhost up to Linux 6.12 leaves there.
+    written.num_buffers = this.#mergeable ? Math.ceil(packet.length / bufferSize) : 0x5555
     written.write(packet, 0)
     const elements: { id: number; length: number }[] = []
     this.#filled = []
@@ -114,7 +117,7 @@ export function open({ num, bufferSize, indirect, mrgRxbuf, features = [] }: Por
     driver,
     pair,
     tx: new TxDevice(memory, pair.tx),
-    rx: new RxDevice(memory, pair.rx),
+    rx: new RxDevice(memory, pair.rx, mrgRxbuf === true),
     [Symbol.dispose]() {
       driver.destroy()
       memory.close()

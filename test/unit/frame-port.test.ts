@@ -2,6 +2,7 @@
 // of whom when somebody closes.
 
 import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import { VIRTIO_NET_HDR_SIZE } from '../../lib/abi/virtio-net.ts'
@@ -122,6 +123,37 @@ describe('a frame port', function () {
           arrived.map((packet) => packet.subarray(12)),
           frames(6),
         )
+      })
+    })
+
+    it('goes to those in line first, also when room is there that they were not told of yet', async () => {
+      await withPort({ num: 2, bufferSize: 128 }, async (port, { tx }) => {
+        // The line is empty in between, and forms again.
+        for (let round = 0; round < 3; round++) {
+          const waiting = port.send(frames(3))
+          assert.equal(tx.takeAll().length, 2)
+          assert.equal(port.offer(frameOf(9)), 0)
+          tx.call()
+          await waiting
+          assert.deepEqual(
+            tx.takeAll().map((packet) => packet.subarray(12)),
+            [frameOf(2)],
+          )
+          assert.equal(port.offer(frameOf(9)), 1)
+          tx.takeAll()
+        }
+      })
+    })
+
+    it('leaves nothing at the signal when it is done', async () => {
+      await withPort({ num: 2, bufferSize: 128 }, async (port, { tx }) => {
+        const { signal } = new AbortController()
+        const waiting = port.send(frames(3), { signal })
+        assert.equal(getEventListeners(signal, 'abort').length, 1)
+        tx.takeAll()
+        tx.call()
+        await waiting
+        assert.equal(getEventListeners(signal, 'abort').length, 0)
       })
     })
 

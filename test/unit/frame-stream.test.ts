@@ -196,6 +196,22 @@ describe('a frame stream', function () {
       })
     })
 
+    it('while a frame is on its way to it gives that no more', async () => {
+      await withPort({ num: 128, bufferSize: 128 }, async (port, { rx }) => {
+        for (let i = 0; i < 64; i++) rx.deliver(frameOf(i))
+        const stream = new FrameStream(port)
+        let seen = 0
+        // The 64th comes after other work of the thread.
+        stream.on('data', () => {
+          if (++seen === 63) process.nextTick(() => stream.destroy())
+        })
+        await once(stream, 'close')
+        await settle()
+        assert.equal(seen, 63)
+        assert.equal(port.receive(), undefined)
+      })
+    })
+
     it('while it waits for the device to return what was sent', async () => {
       await withPort({ num: 2, bufferSize: 128 }, async (port) => {
         const stream = new FrameStream(port)

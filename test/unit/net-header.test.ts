@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { VIRTIO_NET_F } from '../../lib/abi/virtio-net.ts'
 import { checkSendHeader, NetHeader } from '../../lib/driver/index.ts'
+import { onesComplementSum } from '../../lib/driver/internet-checksum.ts'
 import { NetHeaderError } from '../../lib/errors.ts'
 import { type Built, build, internetChecksum, type Packet, TCP } from '../support/packets.ts'
 
@@ -54,6 +55,18 @@ const packets: fc.Arbitrary<Packet> = fc.record({
   sourcePort: u16,
 })
 
+/** A header that served for other frames before. */
+const used = (): NetHeader =>
+  Object.assign(new NetHeader(), {
+    flags: 2,
+    gso_type: 0x83,
+    hdr_len: 9,
+    gso_size: 9,
+    csum_start: 9,
+    csum_offset: 9,
+    num_buffers: 9,
+  })
+
 /** The sum of the pseudo-header, which stands where the checksum belongs while that is not made. */
 function pseudoHeaderSum({ frame, network, transport }: Built, { ipv6, protocol }: Packet): number {
   const addresses = ipv6 ? frame.subarray(network + 8, network + 40) : frame.subarray(network + 12, network + 20)
@@ -99,7 +112,7 @@ describe('a virtio-net header', () => {
           const bytes = Buffer.alloc(at + length + 5, 0)
           frame.copy(bytes, at)
           bytes.writeUInt16BE(0xbad0, at + checksum)
-          const header = new NetHeader().offloadChecksum(bytes, at, length)
+          const header = used().offloadChecksum(bytes, at, length)
           assert.deepEqual(
             { ...header },
             {
@@ -150,7 +163,7 @@ describe('a virtio-net header', () => {
           ipOptions: 8,
           tcpOptions: Buffer.alloc(12, 1),
         })
-        const header = new NetHeader().offloadSegmentation(1400, built.frame)
+        const header = used().offloadSegmentation(1400, built.frame)
         const csum_offset = protocol === 'tcp' ? 16 : 6
         assert.deepEqual(
           { ...header },
@@ -182,6 +195,14 @@ describe('a virtio-net header', () => {
       )
       header.gso_type = 1
       assert.throws(() => checkSendHeader(header, ALL_HOST, frame), code('ERR_HEADER_FRAME', /CWR needs gso_type ECN/))
+      const udp = build({ protocol: 'udp', payload: Buffer.alloc(5000) })
+      header.offloadSegmentation(1000, udp.frame)
+      checkSendHeader(header, ALL_HOST & ~bits(13), udp.frame)
+      header.gso_type = 0x85
+      assert.throws(
+        () => checkSendHeader(header, ALL_HOST, udp.frame),
+        code('ERR_HEADER_FRAME', /ECN, and the frame is not TCP/),
+      )
     })
 
     it('of a datagram into fragments is UFO, in multiples of 8 bytes', () => {
@@ -216,10 +237,17 @@ describe('a virtio-net header', () => {
       ['an IPv4 packet shorter than its header', changed(16, 0, 19), /as long as its IPv4 header/],
       ['a first IPv4 fragment', changed(20, 0x20, 0), /IPv4 fragment/],
       ['a later IPv4 fragment', changed(20, 0, 9), /IPv4 fragment/],
+      [
+        'a UDP header cut off by the length of IP',
+        changed(16, 0, 24, ...udp().subarray(18, 38), 0, 4),
+        /ends in its UDP header/,
+      ],
+      ['a TCP header cut off by the length of IP', tcpWith(17, 30), /malformed TCP/],
       ['a UDP length that differs', changed(38, 0, 107), /as long as its UDP header/],
       ['a frame that ends in its IPv6 header', v6([]).subarray(0, 53), /ends in its IPv6 header/],
       ['an IPv6 packet longer than the frame', v6([]).subarray(0, 60), /as long as its IPv6 header/],
       ['an IPv6 fragment', v6([[44, Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]]), /IPv6 fragment/],
+      ['the last IPv6 fragment', v6([[44, Buffer.from([0, 0, 0, 8, 0, 0, 0, 0])]]), /IPv6 fragment/],
       ['a routing header with segments left', v6([[43, Buffer.from([0, 0, 2, 1, 0, 0, 0, 0])]]), /segments left/],
       ['an extension header beyond the packet', v6([[60, Buffer.from([0, 99, 0, 0, 0, 0, 0, 0])]]), /extension header/],
       ['ESP', v6([[50, Buffer.alloc(8)]]), /IP protocol 50/],
@@ -281,6 +309,18 @@ describe('a virtio-net header', () => {
     )
   })
 
+  it('adds carries to the sum until there are none', () => {
+    const words = Buffer.from([0xff, 0xff, 0xff, 0xff, 0x00, 0x01])
+    assert.equal(onesComplementSum(words, 0, 6), 1)
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(70_000), (bytes, ones) => {
+        const all = Buffer.concat([Buffer.alloc(ones, 0xff), bytes])
+        assert.equal(onesComplementSum(all, 0, all.length), ~internetChecksum(all) & 0xffff)
+      }),
+      { numRuns: 20 },
+    )
+  })
+
   describe('of a received frame', () => {
     it('says what it means', () => {
       const header = new NetHeader()
@@ -321,6 +361,7 @@ describe('a virtio-net header', () => {
       ['a field that is no integer', { hdr_len: Number.NaN }, /hdr_len must be an integer/],
       ['a checksum beyond the frame', { gso_type: 0, gso_size: 0, csum_start: tcp.length - 17 }, /beyond the frame/],
       ['a checksum where that of the frame is not', { csum_start: 35 }, /said to be at 35 \+ 16, and is at 34 \+ 16/],
+      ['a checksum at the place of that of UDP', { csum_offset: 6 }, /said to be at 34 \+ 6, and is at 34 \+ 16/],
       ['hdr_len beyond the frame', { hdr_len: tcp.length + 1 }, /hdr_len is 3055/],
       ['hdr_len less than the headers', { hdr_len: 53 }, /headers have 54 bytes/],
       ['gso_size 0 with GSO', { gso_size: 0 }, /gso_size must be/],
