@@ -155,11 +155,9 @@ function ipv6Header(
   ])
 }
 
-/** What of a received TCP or UDP packet over IPv4, without VLAN tag or options, the tests look at. */
+/** What of a received TCP or UDP packet the tests look at. */
 export interface Parsed {
   protocol: number
-  source: string
-  destination: string
   sourcePort: number
   destinationPort: number
   sequence: number
@@ -169,25 +167,31 @@ export interface Parsed {
   checksumsRight: boolean
 }
 
-/** Undefined where the frame is no TCP or UDP over IPv4. */
-export function parse(frame: Buffer): Parsed | undefined {
-  const protocol = frame[23]!
-  if (frame.readUInt16BE(12) !== 0x0800 || (protocol !== 6 && protocol !== 17)) return undefined
-  const transport = 14 + (frame[14]! & 15) * 4
-  const segment = frame.subarray(transport, 14 + frame.readUInt16BE(16))
-  const header = protocol === 6 ? (segment[12]! >> 4) * 4 : 8
-  const pseudo = Buffer.concat([frame.subarray(26, 34), u32(segment.length), u32(protocol)])
+/**
+ * Undefined where the frame is no TCP or UDP.
+ * @param built where its headers are to be; default: IPv4 without options, without VLAN tag.
+ */
+export function parse(frame: Buffer, built = { network: 14, transport: 34 }): Parsed | undefined {
+  const { network, transport } = built
+  const ethertype = frame.readUInt16BE(network - 2)
+  if ((ethertype !== 0x0800 && ethertype !== 0x86dd) || frame.length < transport + 8) return undefined
+  const ipv6 = ethertype === 0x86dd
+  // Of IPv6, the next header of the last extension header, if there is one.
+  const protocol = frame[ipv6 ? (transport === network + 40 ? network + 6 : network + 40) : network + 9]!
+  if (protocol !== 6 && protocol !== 17) return undefined
+  const end = ipv6 ? network + 40 + frame.readUInt16BE(network + 4) : network + frame.readUInt16BE(network + 2)
+  const segment = frame.subarray(transport, end)
+  const addresses = ipv6 ? frame.subarray(network + 8, network + 40) : frame.subarray(network + 12, network + 20)
+  const pseudo = Buffer.concat([addresses, u32(segment.length), u32(protocol)])
   const present = protocol === 6 || segment.readUInt16BE(6) !== 0
+  const ipRight = ipv6 || internetChecksum(frame.subarray(network, transport)) === 0
   return {
     protocol,
-    source: frame.subarray(26, 30).join('.'),
-    destination: frame.subarray(30, 34).join('.'),
     sourcePort: segment.readUInt16BE(0),
     destinationPort: segment.readUInt16BE(2),
     sequence: protocol === 6 ? segment.readUInt32BE(4) : 0,
     flags: protocol === 6 ? segment[13]! : 0,
-    payload: segment.subarray(header),
-    checksumsRight:
-      present && internetChecksum(frame.subarray(14, transport)) === 0 && internetChecksum(pseudo, segment) === 0,
+    payload: segment.subarray(protocol === 6 ? (segment[12]! >> 4) * 4 : 8),
+    checksumsRight: present && ipRight && internetChecksum(pseudo, segment) === 0,
   }
 }
