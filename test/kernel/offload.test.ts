@@ -150,27 +150,26 @@ describe('offloads through vhost-net', function () {
       assert.ok((await message)[0].equals(pattern(8000)))
     })
 
-    it('datagrams in one frame reach a socket of the host one by one, where the kernel can cut them (USO, Linux 6.2)', async () => {
-      using nic = await HostNic.open(VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_USO)
-      await using host = await hostSocket()
-      const data = pattern(8000)
-      const { frame } = build({
-        ...nic.addresses,
-        protocol: 'udp',
-        payload: data,
-        destinationPort: host.destinationPort,
-      })
-      const messages: Buffer[] = []
-      host.socket.on('message', (message) => messages.push(message))
-      await nic.port.send({ bytes: frame, header: new NetHeader().offloadSegmentation(1000, frame) })
-      if (since(6, 2)) {
+    // Linux 6.1 has no USO: it neither delivers such a frame nor counts it as an error (6.1.192).
+    if (since(6, 2)) {
+      it('datagrams in one frame reach a socket of the host one by one', async () => {
+        using nic = await HostNic.open(VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_USO)
+        await using host = await hostSocket()
+        const data = pattern(8000)
+        const { frame } = build({
+          ...nic.addresses,
+          protocol: 'udp',
+          payload: data,
+          destinationPort: host.destinationPort,
+        })
+        const messages: Buffer[] = []
+        host.socket.on('message', (message) => messages.push(message))
+        await nic.port.send({ bytes: frame, header: new NetHeader().offloadSegmentation(1000, frame) })
         await soon('eight datagrams', () => messages.length === 8)
         assert.ok(messages.every(({ length }) => length === 1000))
         assert.ok(Buffer.concat(messages).equals(data))
-      } else {
-        await soon('a frame error', () => nic.stats.rx_frame_errors === 1)
-      }
-    })
+      })
+    }
 
     it('a datagram without checksum has the right one at a NIC that takes none without', async () => {
       using nics = await TwoNics.open({ features: VERSION_1 | MRG_RXBUF | (1n << BigInt(VIRTIO_NET_F_CSUM)) })
