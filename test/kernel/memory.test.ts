@@ -652,16 +652,32 @@ describe('guest memory under vhost', function () {
       }
     })
 
+    /** What the kernel is told of a mapping: proc(5), VmFlags. */
+    const flagsOf = ({ range }: MapsEntry): string[] => {
+      const entry = readFileSync('/proc/self/smaps', 'utf8').split(`${range} `)[1]!
+      return /^VmFlags: (.*)$/m.exec(entry)![1]!.split(' ')
+    }
+
     it('is advised of transparent huge pages', () => {
       for (const [thp, flag] of [
         [true, 'hg'],
         [false, 'nh'],
       ] as const) {
         using _ = GuestMemory.allocate({ size: 4 * MiB, name, thp })
-        const { range } = mappings()[0]!
-        const entry = readFileSync('/proc/self/smaps', 'utf8').split(`${range} `)[1]!
-        assert.ok(/^VmFlags: (.*)$/m.exec(entry)![1]!.split(' ').includes(flag))
+        assert.ok(flagsOf(mappings()[0]!).includes(flag))
       }
+    })
+
+    it('is not given to children, whose writes would take pages away from the worker', () => {
+      using _ = GuestMemory.allocate({ size: MiB, name })
+      assert.ok(flagsOf(mappings()[0]!).includes('dc'))
+    })
+
+    it('is what its file is, for whoever has that', () => {
+      using memory = GuestMemory.allocate({ size: MiB, name })
+      memory.write(MiB - 3, Uint8Array.of(1, 2, 3))
+      const file = readFileSync(`/proc/self/map_files/${mappings()[0]!.range}`)
+      assert.deepEqual([file.length, ...file.subarray(-4)], [MiB, 0, 1, 2, 3])
     })
 
     for (const backing of ['memfd', 'hugetlb'] as const) {

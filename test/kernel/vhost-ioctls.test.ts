@@ -26,6 +26,7 @@ import { Teardown } from '../../lib/teardown.ts'
 import type { Vring } from '../../lib/virtio/vring.ts'
 import { features, moves } from '../support/bring-up.ts'
 import { recording } from '../support/failing-binding.ts'
+import { sendFrames, setUpHost } from '../support/host-frames.ts'
 import { since } from '../support/kernel.ts'
 import { type Refusal, refused } from '../support/refused.ts'
 import { vhostWorkers } from '../support/resources.ts'
@@ -399,6 +400,13 @@ describe('vhost-net ioctls', () => {
       assert.ok(await moves(driver, 0))
       await soon('the log is signalled', () => signal.read() > 0n)
       assert.deepEqual(logged(), pages(tx.vring.used))
+      dirty.fill(0)
+      setUpHost(ifname)
+      await sendFrames(ifname, '52:54:00:00:00:01')
+      await rx.readable(AbortSignal.timeout(5000))
+      const burst = new Burst(1)
+      assert.equal(rx.receive(burst), 1)
+      assert.deepEqual(logged(), pages(rx.vring.used, rx.layout.pool + burst.offsets[0]!))
     })
 
     function prepareLogged(log: NativeMemory, bits: number, signal: EventFd): { driver: Driver } {

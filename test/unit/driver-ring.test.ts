@@ -988,6 +988,18 @@ describe('the ring loop of the driver', function () {
       })
     })
 
+    it('has closed the kick, whose number may be that of another file by now', () => {
+      withTx({ num: 8, bufferSize: 128 }, (tx) => {
+        const burst = new Burst(1)
+        const offsets = new Uint32Array(1)
+        tx.allocate(offsets)
+        burst.add(offsets[0]!, 100)
+        tx.kick.close()
+        assert.throws(() => tx.send(burst), { name: 'StateError', code: 'ERR_CLOSED' })
+        assert.equal(tx.inFlight, 0)
+      })
+    })
+
     it('gives received buffers back twice', () => {
       withRx({ num: 8, bufferSize: 128 }, (rx, device) => {
         deliver(device, [frameOf(60, 1), frameOf(60, 2)])
