@@ -117,7 +117,7 @@ const installSystemPackages = () => {
   // The tests check the lab even where it is not needed to run them.
   const usesLab =
     !existsSync('/dev/vhost-net') ||
-    ['test', 'test:asan', 'lab', 'check:nodes'].includes(process.env.npm_lifecycle_event ?? '')
+    ['test', 'test:asan', 'lab', 'mutants', 'bench', 'check:nodes'].includes(process.env.npm_lifecycle_event ?? '')
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
   const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
   const missing = missingOf(wanted).map(({ name }) => name)

@@ -1,0 +1,22 @@
+// All faults that `npm run mutants` plants.
+
+import { BACKEND } from './backend.ts'
+import { BASE } from './base.ts'
+import { CLI } from './cli.ts'
+import { DRIVER } from './driver.ts'
+import type { Fault } from './fault.ts'
+import { HOST } from './host.ts'
+import { MEMORY } from './memory.ts'
+import { NATIVE_SYS } from './native-sys.ts'
+import { NATIVE_WRAP } from './native-wrap.ts'
+
+export const FAULTS: readonly Fault[] = [
+  ...BASE,
+  ...MEMORY,
+  ...HOST,
+  ...BACKEND,
+  ...DRIVER,
+  ...CLI,
+  ...NATIVE_SYS,
+  ...NATIVE_WRAP,
+]
