@@ -211,6 +211,7 @@ describe('guest memory', () => {
           if (holds.length === 1) assert.equal(regionOf(regions, at, length), holds[0])
           else assert.throws(() => regionOf(regions, at, length), isOutside)
         }),
+        { numRuns: 1000 },
       )
     })
 
