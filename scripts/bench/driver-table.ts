@@ -57,7 +57,7 @@ function footprints(list: readonly Footprint[]): string[] {
 }
 
 function judgement(list: readonly Verdict[]): string[] {
-  return align(
+  const lines = align(
     list.map(({ what, value, kind, limit, reached }) => [
       reached ? 'ok' : 'MISSED',
       what,
@@ -66,6 +66,7 @@ function judgement(list: readonly Verdict[]): string[] {
     ]),
     [0, 1, 3],
   )
+  return list.flatMap(({ note }, i) => [lines[i] as string, ...(note === undefined ? [] : [`        ${note}`])])
 }
 
 export function tableOfDriver(bench: DriverBench, figures: readonly Figure[], verdicts: readonly Verdict[]): string {
