@@ -100,16 +100,14 @@ async function measureNatively(queue: DriverQueue, run: (frames: number) => Prom
   return measureQueue(queue, moving(Math.ceil((MILLISECONDS * INSTRUCTIONS_PER_MILLISECOND) / instructionsPerPacket)))
 }
 
-/** One NIC for each direction and size, kept: V8 would compile anew what it knows of objects that are gone. */
-const nics = new Map<string, Nic>()
-
-async function nicFor(direction: Row['direction'], size: number): Promise<Nic> {
-  const key = `${direction} ${size}`
-  const known = nics.get(key)
-  if (known !== undefined) return known
-  const nic = await openNic(direction === 'tx' ? sendBufferSize(size) : RECEIVE_BUFFER_SIZE)
-  nics.set(key, nic)
-  return nic
+/** A NIC of its own for each sample, as the program in C has: what the kernel's allocators came to is not passed on. */
+async function onNic(bufferSize: number, body: (nic: Nic) => Promise<Sample>): Promise<Sample> {
+  const nic = await openNic(bufferSize)
+  try {
+    return await body(nic)
+  } finally {
+    await nic.close()
+  }
 }
 
 type Path = (size: number, milliseconds: number) => Promise<Sample>
@@ -117,32 +115,26 @@ type Path = (size: number, milliseconds: number) => Promise<Sample>
 const paths: Record<Row['direction'], Record<string, Path>> = {
   tx: {
     C: (size) => runBaseline(programs, 'tx', size),
-    'native loop': async (size) => {
-      const { tx } = await nicFor('tx', size)
-      fillRing(tx, size)
-      const sample = await measureNatively(tx, (frames) => tx.repeat({ frames, batch: BATCH }))
-      await tx.drained()
-      return sample
-    },
-    'JavaScript bursts': async (size, milliseconds) => {
-      const { tx } = await nicFor('tx', size)
-      const sample = await measureQueue(tx, () => sendBursts(tx, size, milliseconds))
-      await tx.drained()
-      return sample
-    },
+    'native loop': (size) =>
+      onNic(sendBufferSize(size), ({ tx }) => {
+        fillRing(tx, size)
+        return measureNatively(tx, (frames) => tx.repeat({ frames, batch: BATCH }))
+      }),
+    'JavaScript bursts': (size, milliseconds) =>
+      onNic(sendBufferSize(size), ({ tx }) => measureQueue(tx, () => sendBursts(tx, size, milliseconds))),
     'fs.writeSync': (size, milliseconds) => onTap(({ fd }) => measure(() => writeSync(fd, size, milliseconds))),
     'fs.write': (size, milliseconds) => onTap(({ fd }) => measure(() => writeAsync(fd, size, milliseconds))),
   },
   rx: {
     C: (size) => runBaseline(programs, 'rx', size),
-    'native loop': async (size) => {
-      const { ifname, rx } = await nicFor('rx', size)
-      return fed(ifname, size, () => measureNatively(rx, (frames) => rx.discard({ frames, batch: BATCH })))
-    },
-    'JavaScript bursts': async (size, milliseconds) => {
-      const { ifname, rx } = await nicFor('rx', size)
-      return fed(ifname, size, () => measureQueue(rx, () => receiveBursts(rx, milliseconds)))
-    },
+    'native loop': (size) =>
+      onNic(RECEIVE_BUFFER_SIZE, ({ ifname, rx }) =>
+        fed(ifname, size, () => measureNatively(rx, (frames) => rx.discard({ frames, batch: BATCH }))),
+      ),
+    'JavaScript bursts': (size, milliseconds) =>
+      onNic(RECEIVE_BUFFER_SIZE, ({ ifname, rx }) =>
+        fed(ifname, size, () => measureQueue(rx, () => receiveBursts(rx, milliseconds))),
+      ),
     'fs.read': (size, milliseconds) =>
       onTap(({ fd, ifname }) => fed(ifname, size, () => measure(() => readAsync(fd, milliseconds)))),
   },
@@ -151,13 +143,14 @@ const paths: Record<Row['direction'], Record<string, Path>> = {
 /** Sleeping and waking is rare while packets flow, and V8 compiles what is frequent: so it is, at first. */
 async function warmUpWaiting(): Promise<void> {
   say('warming up: sleeping and waking')
-  const { tx } = await nicFor('tx', SIZES[0])
+  const nic = await openNic(sendBufferSize(SIZES[0]))
   const burst = new Burst(1)
   for (let i = 0; i < WAKE_UPS; i++) {
-    tx.prepare(burst, VIRTIO_NET_HDR_SIZE + SIZES[0])
-    tx.send(burst)
-    await tx.writable(undefined, { frames: 1 })
+    nic.tx.prepare(burst, VIRTIO_NET_HDR_SIZE + SIZES[0])
+    nic.tx.send(burst)
+    await nic.tx.writable(undefined, { frames: 1 })
   }
+  await nic.close()
 }
 
 function emptyRows(): Row[] {
@@ -197,7 +190,6 @@ async function measureRows(): Promise<Row[]> {
 }
 
 const rows = await measureRows()
-for (const nic of nics.values()) await nic.close()
 say('counting system calls')
 const pairs = await countAllPairs(PAIRS)
 const footprints = await cycle(Number(cycles), (done) => say(`${done} of ${cycles} cycles of open, start and close`))

@@ -43,11 +43,11 @@ export interface Nic extends DriverPair {
   close(): Promise<void>
 }
 
-/** @param bufferSize bytes of a buffer of the pools; frames of more take several. */
-export async function openNic(bufferSize: number): Promise<Nic> {
+/** @param bufferSize bytes of a buffer of the pools; frames of more take several. @param queueSize entries of a ring. */
+export async function openNic(bufferSize: number, queueSize = RING): Promise<Nic> {
   const opened = new Teardown()
   try {
-    const layout = { features, queueSize: RING, bufferSize }
+    const layout = { features, queueSize, bufferSize }
     const memory = opened.own(GuestMemory.allocate({ size: Driver.memoryNeeded(layout), prefault: true }))
     const backend = opened.own(await VhostNetBackend.open({ memory, tap: { ifname: 'bench%d' } }))
     const driver = Driver.create({ memory, ...layout })
