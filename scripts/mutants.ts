@@ -17,18 +17,21 @@ Plants each fault of test/mutants in a copy of the package, and runs the test th
 machine, kernel tests in the lab. Each such test must pass without the fault, and fail with it.
 
 Options:
-  --grep TEXT   only the faults whose name or file has TEXT in it
+  --grep TEXT   only the faults whose name, file or test has TEXT in it: 'unit/' needs no lab
   --list        what there is, and runs nothing
+  --check       whether each can still be planted and its test is still there, and runs nothing
   --json        the result on stdout as one JSON document
   --help        this text
 
-Exit code: 0 every fault was caught, 1 one survived, could not be planted, or is no longer in its file.
+Exit code: 0 every fault was caught, 1 one survived, could not be planted, or is no longer in its file. With --check: 1
+where the list is out of date.
 `
 
 const { values: options } = parseArgs({
   options: {
     grep: { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
+    check: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -73,6 +76,12 @@ const show = (judged: readonly Judged[]): void => {
   if (left > 0) process.exitCode = 1
 }
 
+const showStale = (stale: readonly Judged[], all: number): void => {
+  for (const { fault, verdict } of stale) process.stdout.write(`${fault.file}: ${fault.name}: ${verdict.why}\n`)
+  process.stdout.write(`${all} faults, ${stale.length} out of date\n`)
+  if (stale.length > 0) process.exitCode = 1
+}
+
 const list = (faults: readonly Fault[]): void => {
   for (const fault of faults) {
     process.stdout.write(`${fault.name}\n    ${placeOf({ fault, lineNumber: lineNumberOf(fault) })}\n`)
@@ -82,10 +91,10 @@ const list = (faults: readonly Fault[]): void => {
 }
 
 const main = async (): Promise<void> => {
-  const faults = FAULTS.filter(({ name, file }) => `${name}\n${file}`.includes(options.grep))
+  const faults = FAULTS.filter(({ name, file, test }) => `${name}\n${file}\n${test}`.includes(options.grep))
   if (options.list) return list(faults)
   if (faults.length === 0) {
-    process.stderr.write(`mutants: no fault has '${options.grep}' in its name or file\n`)
+    process.stderr.write(`mutants: no fault has '${options.grep}' in its name, file or test\n`)
     process.exitCode = 1
     return
   }
@@ -100,7 +109,9 @@ const main = async (): Promise<void> => {
   removeLeftovers()
   mkdirSync(ownDirectory, { recursive: true })
   try {
-    show(await new Session(ownDirectory, faults, interrupted.signal).run())
+    const session = new Session(ownDirectory, faults, interrupted.signal)
+    if (options.check) showStale(await session.check(), faults.length)
+    else show(await session.run())
   } catch (error) {
     if (received === undefined) throw error
   } finally {

@@ -11,6 +11,7 @@ import { projectRoot } from '../lab/project.ts'
 import type { Run, RunResult } from './plan.ts'
 import { lineNumberOf, plant } from './plant.ts'
 import { type Judged, progressLine } from './table.ts'
+import { titlesOf } from './titles.ts'
 import { makeTree } from './tree.ts'
 import { Compiler } from './typescript.ts'
 import { judge, survived, unfit, type Verdict } from './verdict.ts'
@@ -44,6 +45,18 @@ export class Session {
       if (faults.length > 0) await this.#runAll(kind, faults)
     }
     return this.#faults.map((fault) => this.#judged(fault))
+  }
+
+  /** Plants all, runs nothing, and returns what is out of date: line, faulty line, or test. */
+  async check(): Promise<Judged[]> {
+    const planted = await this.#plantAll()
+    for (const test of new Set(planted.map((fault) => fault.test))) {
+      const titles = await titlesOf(test)
+      for (const fault of planted.filter((each) => each.test === test && !titles.has(each.title))) {
+        this.#settle(fault, survived('there is no such test'))
+      }
+    }
+    return this.#faults.filter((fault) => this.#verdicts.has(fault)).map((fault) => this.#judged(fault))
   }
 
   #root(fault: Fault): string {

@@ -46,8 +46,8 @@ export const DRIVER: readonly Fault[] = [
   {
     name: 'who waits for a packet is not told that another took it',
     file: 'lib/driver/rx-queue.ts',
-    line: 'this.taken()',
-    faulty: 'void packets',
+    line: 'if (packets > 0 && this.awaited) this.taken()',
+    faulty: 'if (packets > 0 && !this.awaited) this.taken()',
     test: 'kernel/drain',
     title: 'waiting for a ring with EVENT_IDX forgets nobody where another caller takes the packets first',
   },

@@ -93,4 +93,48 @@ export const HOST: readonly Fault[] = [
     test: 'kernel/vhost-ioctls',
     title: 'vhost-net ioctls the probe says what this kernel has, and leaves nothing behind',
   },
+  {
+    name: 'the dirty bitmap may lack its last byte',
+    file: 'lib/host/dirty-log.ts',
+    line: 'const needed = Math.ceil(end / VHOST_PAGE_SIZE / 8)',
+    faulty: 'const needed = Math.floor(end / VHOST_PAGE_SIZE / 8)',
+    test: 'kernel/vhost-ioctls',
+    title: 'vhost-net ioctls the dirty log reaches up to the end of guest memory or memory does not grow',
+  },
+  {
+    name: 'the dirty bitmap is not looked at where the table comes last',
+    file: 'lib/host/vhost.ts',
+    line: 'this.#relog(this.#log.with({ table }), () => {',
+    faulty: 'this.#relog(this.#log, () => {',
+    test: 'kernel/vhost-ioctls',
+    title:
+      'vhost-net ioctls the dirty log reaches up to the end of guest memory or the last call of three does not reach the kernel: features, bitmap, table',
+  },
+  {
+    name: 'of a logged ring only its first bytes count',
+    file: 'lib/host/dirty-log.ts',
+    line: 'return [{ address: Number(addresses.log_guest_addr), size: vringSizes(num).used }]',
+    faulty: 'return [{ address: Number(addresses.log_guest_addr), size: vringSizes(1).used + 0 * num }]',
+    test: 'kernel/vhost-ioctls',
+    title:
+      'vhost-net ioctls the dirty log reaches up to the end of guest memory where a single ring is logged, only as far as that',
+  },
+  {
+    name: 'what is to be logged starts without a bitmap',
+    file: 'lib/host/vhost-net.ts',
+    line: 'if (tap !== null) this.assertLog()',
+    faulty: 'if (tap === null) this.assertLog()',
+    test: 'kernel/vhost-ioctls',
+    title:
+      'vhost-net ioctls the dirty log reaches up to the end of guest memory or nothing that is to be logged starts without it',
+  },
+  {
+    name: 'a bitmap that the kernel forgot counts on',
+    file: 'lib/host/vhost.ts',
+    line: 'this.#relog(DirtyLog.none, () => this.call((fd) => binding().vhostResetOwner(fd)))',
+    faulty: 'this.#relog(this.#log, () => this.call((fd) => binding().vhostResetOwner(fd)))',
+    test: 'kernel/vhost-ioctls',
+    title:
+      'vhost-net ioctls the dirty log reaches up to the end of guest memory until the owner is reset, which forgets the bitmap',
+  },
 ]

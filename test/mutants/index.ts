@@ -5,10 +5,12 @@ import { BASE } from './base.ts'
 import { CLI } from './cli.ts'
 import { DRIVER } from './driver.ts'
 import type { Fault } from './fault.ts'
+import { FRAMES } from './frames.ts'
 import { HOST } from './host.ts'
 import { MEMORY } from './memory.ts'
 import { NATIVE_SYS } from './native-sys.ts'
 import { NATIVE_WRAP } from './native-wrap.ts'
+import { RING_LOOP } from './ring.ts'
 
 export const FAULTS: readonly Fault[] = [
   ...BASE,
@@ -16,6 +18,8 @@ export const FAULTS: readonly Fault[] = [
   ...HOST,
   ...BACKEND,
   ...DRIVER,
+  ...RING_LOOP,
+  ...FRAMES,
   ...CLI,
   ...NATIVE_SYS,
   ...NATIVE_WRAP,

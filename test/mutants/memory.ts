@@ -74,8 +74,8 @@ export const MEMORY: readonly Fault[] = [
   {
     name: 'huge pages are not set aside',
     file: 'lib/memory/backing.ts',
-    line: "return call(() => binding().mmapShared(fd, size, kind === 'hugetlb'))",
-    faulty: 'return call(() => binding().mmapShared(fd, size, false))',
+    line: "return call(() => binding().mmapShared(fd, 0, size, kind === 'hugetlb'))",
+    faulty: 'return call(() => binding().mmapShared(fd, 0, size, false))',
     test: 'kernel/memory',
     title: 'guest memory under vhost of huge pages are refused at once where none are reserved, with what to do',
   },
@@ -87,5 +87,32 @@ export const MEMORY: readonly Fault[] = [
     test: 'unit/memory',
     title:
       'guest memory as the kernel is asked for it is one mapping for each region, and none where one cannot be had',
+  },
+  {
+    name: 'fds that were not taken over are closed where adopting fails',
+    file: 'lib/memory/native-memory.ts',
+    line: 'files.giveBack()',
+    faulty: 'files.close()',
+    test: 'kernel/memory',
+    title:
+      'guest memory under vhost that somebody else made is refused and left to its giver: a file that is too short',
+  },
+  {
+    name: 'an fd is closed where a ring cannot take its region',
+    file: 'lib/memory/native-memory.ts',
+    line: 'undo.add(() => files.giveBack())',
+    faulty: 'undo.add(() => files.close())',
+    test: 'kernel/memory',
+    title:
+      'guest memory under vhost that somebody else made is added to running rings and removed, and left to its giver where a ring cannot take it',
+  },
+  {
+    name: 'a region may begin so late in its file that it ends behind it',
+    file: 'lib/memory/adopted.ts',
+    line: 'if (length - offset < size) {',
+    faulty: 'if (length < size) {',
+    test: 'kernel/memory',
+    title:
+      'guest memory under vhost that somebody else made is refused and left to its giver: an offset behind its end',
   },
 ]

@@ -117,26 +117,54 @@ export const NATIVE_SYS: readonly Fault[] = [
   {
     name: 'the slot of the available ring wraps one entry too early',
     file: 'native/sys/driver_ring.cc',
-    line: '*avail_ring(next_available_ & (config_.num - 1)) = head;',
-    faulty: '*avail_ring(next_available_ % (config_.num - 1)) = head;',
+    line: '*avail_ring(next_available_++ & mask_) = head;',
+    faulty: '*avail_ring(next_available_++ % mask_) = head;',
     test: 'unit/driver-ring',
     title: 'the ring loop of the driver transmitting fills a ring of 32768 entries to the last, twice round 16 bits',
   },
   {
     name: 'a device may return what it was not given',
     file: 'native/sys/driver_ring.cc',
-    line: 'if (element.id >= config_.num || chain_length_[element.id] == 0)',
-    faulty: 'if (element.id >= config_.num)',
+    line: 'return element.id < config_.num && chains_[element.id].descriptors > 0;',
+    faulty: 'return element.id < config_.num;',
     test: 'unit/driver-ring',
     title:
       'the ring loop of the driver refuses a device that returns a descriptor that it was not given, and goes on refusing it',
   },
   {
     name: 'a segment may reach one byte into the next buffer',
-    file: 'native/sys/driver_ring.cc',
-    line: 'offset % config_.buffer_size + uint64_t{length} <= config_.buffer_size;',
-    faulty: 'offset % config_.buffer_size + uint64_t{length} <= config_.buffer_size + 1;',
-    test: 'kernel/bad-input',
-    title: 'bad input in a buffer outside the pool, or not the sender’s, is refused, and nothing is sent',
+    file: 'native/sys/buffer_pool.h',
+    line: 'uint64_t{offset - offset_of(buffer)} + length <= buffer_size_;',
+    faulty: 'uint64_t{offset - offset_of(buffer)} + length <= buffer_size_ + 1;',
+    test: 'unit/driver-ring',
+    title: 'the ring loop of the driver refuses a caller who sends a segment longer than a buffer, and sends nothing',
+  },
+  {
+    name: 'memory of somebody else is unmapped',
+    file: 'native/sys/memory.cc',
+    line: 'if (!owner_) ::munmap(address_, size_);',
+    faulty: '::munmap(address_, size_);',
+    test: 'kernel/memory',
+    title:
+      'guest memory under vhost that somebody else made is a SharedArrayBuffer, whose bytes are those of the memory, and whose windows end with it',
+    ends: 'crashes',
+  },
+  {
+    name: 'a ring and its worker are swapped',
+    file: 'native/sys/vhost.cc',
+    line: 'vhost_vring_worker ring{index, worker_id};',
+    faulty: 'vhost_vring_worker ring{worker_id, index};',
+    test: 'kernel/vhost-ioctls',
+    title:
+      'vhost-net ioctls the owner has one worker for both rings, whatever the kernel: the calls for more say that there are none',
+  },
+  {
+    name: 'another worker is freed',
+    file: 'native/sys/vhost.cc',
+    line: 'vhost_worker_state state{worker_id};',
+    faulty: 'vhost_worker_state state{worker_id & 1};',
+    test: 'kernel/vhost-ioctls',
+    title:
+      'vhost-net ioctls the owner has one worker for both rings, whatever the kernel: the calls for more say that there are none',
   },
 ]

@@ -126,4 +126,21 @@ export const NATIVE_WRAP: readonly Fault[] = [
     title:
       'the ring loop of the driver refuses a caller who has closed the kick, whose number may be that of another file by now',
   },
+  {
+    name: 'a handle of another kind is taken for the one asked for',
+    file: 'native/wrap/handle.cc',
+    line: 'return found != handles.end() && found->second == kind ? pointer : nullptr;',
+    faulty: 'return found != handles.end() && kind != nullptr ? pointer : nullptr;',
+    test: 'unit/native-handles',
+    title: 'the addon takes no handle of another kind',
+  },
+  {
+    name: 'adopted memory does not keep its owner',
+    file: 'native/wrap/memory.cc',
+    line: 'auto kept = std::make_shared<Napi::ObjectReference>(Napi::Persistent(owner));',
+    faulty: 'auto kept = std::make_shared<Napi::ObjectReference>(Napi::Weak(owner));',
+    test: 'kernel/memory',
+    title:
+      'guest memory under vhost that somebody else made is kept for as long as a vhost fd can see it, and no longer: address',
+  },
 ]

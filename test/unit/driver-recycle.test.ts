@@ -2,10 +2,13 @@
 // device.
 
 import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import { VIRTIO_NET_HDR, VIRTIO_NET_HDR_SIZE } from '../../lib/abi/virtio-net.ts'
 import { Burst, type TxQueue } from '../../lib/driver/index.ts'
 import { openDriverAndDevice } from '../support/driver-and-device.ts'
+import { diffSoon, resources } from '../support/resources.ts'
 import type { RingDevice } from '../support/ring-device.ts'
 
 const LENGTH = VIRTIO_NET_HDR_SIZE + 60
@@ -149,6 +152,49 @@ describe('repeat', () => {
     assert.equal(pair.tx.inFlight, 0)
     sendPackets(pair.tx, 8)
   })
+
+  it('runs in a thread that no signal interrupts, and leaves this one open to them', async () => {
+    const blocked = (tid: string): string[] => {
+      const mask = BigInt(`0x${/^SigBlk:\s+(\w+)$/m.exec(readFileSync(`/proc/self/task/${tid}/status`, 'utf8'))![1]}`)
+      return Object.entries(constants.signals)
+        .filter(([, number]) => (mask >> BigInt(number - 1)) & 1n)
+        .map(([name]) => name)
+    }
+    const before = blocked(`${process.pid}`)
+    using pair = openDriverAndDevice()
+    sendPackets(pair.tx, 1)
+    const over = pair.tx.repeat({ frames: 1e9 })
+    const thread = readdirSync('/proc/self/task').find(
+      (tid) => readFileSync(`/proc/self/task/${tid}/comm`, 'utf8') === 'vhost-net-ring\n',
+    )
+    const cannot = ['SIGKILL', 'SIGSTOP']
+    assert.deepEqual(
+      blocked(thread!),
+      Object.keys(constants.signals).filter((name) => !cannot.includes(name)),
+    )
+    assert.deepEqual(blocked(`${process.pid}`), before)
+    pair.driver.destroy()
+    await assert.rejects(over, code('ERR_CLOSED'))
+  })
+
+  for (const end of ['by itself', 'because it is aborted'] as const) {
+    it(`leaves no thread and no file behind when it ends ${end}`, async () => {
+      using pair = openDriverAndDevice()
+      sendPackets(pair.tx, 2)
+      const held = resources()
+      const aborter = new AbortController()
+      const over = pair.tx.repeat({ frames: 2, signal: aborter.signal })
+      if (end === 'by itself') {
+        pair.txDevice.spin(2)
+        pair.tx.call.signal()
+        await over
+      } else {
+        aborter.abort()
+        await assert.rejects(over, { name: 'AbortError' })
+      }
+      assert.deepEqual(await diffSoon(held), [])
+    })
+  }
 
   it('does not begin where the signal was aborted before', async () => {
     using pair = openDriverAndDevice()

@@ -975,6 +975,55 @@ describe('the ring loop of the driver', function () {
       })
     }
 
+    it('gives back a buffer of its own and one that is not: both stay where they were', () => {
+      withTx({ num: 8, bufferSize: 128 }, (tx) => {
+        const all = new Uint32Array(16)
+        assert.equal(tx.allocate(all), 16)
+        tx.release(all.subarray(15), 1)
+        assert.throws(() => tx.release(Uint32Array.of(all[0]!, all[1]!, all[15]!), 3), broken)
+        assert.equal(tx.counters().freeBuffers, 1)
+        tx.release(all.subarray(0, 2), 2)
+        assert.equal(tx.counters().freeBuffers, 3)
+      })
+    })
+
+    /** Two packets of one segment and one of two, then one that is longer than its buffer. */
+    function sendBadBehindGood(tx: TxQueue): void {
+      const offsets = new Uint32Array(5)
+      assert.equal(tx.allocate(offsets), 5)
+      const burst = new Burst(4, 5)
+      burst.segments.set([1, 1, 2, 1])
+      burst.offsets.set(offsets)
+      burst.lengths.set([100, 100, 100, 100, 129])
+      burst.packets = 4
+      burst.segmentCount = 5
+      assert.throws(() => tx.send(burst), broken)
+      tx.release(offsets, 5)
+    }
+
+    it('sends a bad packet behind good ones: the ring has room for as many as before', () => {
+      withTx({ num: 8, bufferSize: 128 }, (tx, device) => {
+        for (let time = 0; time < 3; time++) sendBadBehindGood(tx)
+        const burst = new Burst(9)
+        const offsets = new Uint32Array(9)
+        assert.equal(tx.allocate(offsets), 9)
+        for (const offset of offsets) burst.add(offset, 100)
+        assert.equal(tx.send(burst), 8)
+        const heads = Array.from({ length: 8 }, () => device.take()!.head)
+        assert.equal(new Set(heads).size, 8)
+      })
+    })
+
+    it('sends a bad packet behind good ones: the device was given none of their descriptors', () => {
+      for (let id = 0; id < 8; id++) {
+        withTx({ num: 8, bufferSize: 128 }, (tx, device) => {
+          sendBadBehindGood(tx)
+          device.giveBack({ id, length: 0 })
+          assert.throws(() => tx.reclaim(), broken, `descriptor ${id}`)
+        })
+      }
+    })
+
     it('gives a buffer back that the device has, or gives one back again later', () => {
       withTx({ num: 8, bufferSize: 128 }, (tx) => {
         const offsets = new Uint32Array(2)

@@ -271,7 +271,8 @@ describe('a frame port', function () {
 
   describe('receiving', () => {
     it('joins merged buffers, copies frames out and gives the buffers back at once', async () => {
-      await withPort({ num: 64, bufferSize: 2048, mrgRxbuf: true }, async (port, { rx }) => {
+      await withPort({ num: 64, bufferSize: 2048, mrgRxbuf: true }, async (port, { pair, rx }) => {
+        const { freeBuffers } = pair.rx.counters()
         for (const size of [14, 60, 2036, 2037, 65_549]) {
           rx.deliver(frameOf(size, size))
           const before = rx.availIdx
@@ -281,6 +282,7 @@ describe('a frame port', function () {
           rx.scribble()
           assert.deepEqual(received.bytes, frameOf(size, size))
           assert.ok(rx.availIdx !== before)
+          assert.equal(pair.rx.counters().freeBuffers, freeBuffers)
         }
         assert.equal(port.receive(), undefined)
       })
