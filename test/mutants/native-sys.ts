@@ -144,9 +144,8 @@ export const NATIVE_SYS: readonly Fault[] = [
     file: 'native/sys/memory.cc',
     line: 'if (!owner_) ::munmap(address_, size_);',
     faulty: '::munmap(address_, size_);',
-    test: 'kernel/memory',
-    title:
-      'guest memory under vhost that somebody else made is a SharedArrayBuffer, whose bytes are those of the memory, and whose windows end with it',
+    test: 'unit/memory',
+    title: 'guest memory of somebody else stays mapped when it is closed',
     ends: 'crashes',
   },
   {

@@ -164,6 +164,8 @@ describe('repeat', () => {
     using pair = openDriverAndDevice()
     sendPackets(pair.tx, 1)
     const over = pair.tx.repeat({ frames: 1e9 })
+    // A thread that has only just begun has them all blocked by the C library.
+    await asksAt(pair.txDevice, 0)
     const thread = readdirSync('/proc/self/task').find(
       (tid) => readFileSync(`/proc/self/task/${tid}/comm`, 'utf8') === 'vhost-net-ring\n',
     )

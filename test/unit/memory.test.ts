@@ -186,6 +186,17 @@ describe('guest memory', () => {
     })
   }
 
+  it('of somebody else stays mapped when it is closed', () => {
+    const owner = GuestMemory.allocate({ size: 8192, backing: 'anonymous' })
+    const address = owner.hostAddress(0, 8192)
+    GuestMemory.adopt({ regions: [{ guestAddress: 0, size: 8192, address, owner }] }).close()
+    const byte = new Uint8Array(1)
+    owner.write(8191, Uint8Array.of(7))
+    owner.read(8191, byte)
+    owner.close()
+    assert.equal(byte[0], 7)
+  })
+
   describe('in several regions', () => {
     /** Regions by ascending address that do not overlap, some of them adjacent. */
     const regions = fc
