@@ -187,12 +187,12 @@ export class Tap extends FdHandle {
     return this.#call((fd) => binding().tunGetVnetBe(fd))
   }
 
-  /** TUNSETSNDBUF: bytes in flight towards the network, of the whole device; 2³¹−1 lets vhost batch. @throws `EINVAL` */
+  /** TUNSETSNDBUF: bytes in flight towards the network, of every queue now attached; 2³¹−1 lets vhost batch. @throws `EINVAL` */
   setSndbuf(bytes: number): void {
     this.#call((fd) => binding().tunSetSndbuf(fd, bytes), { bytes })
   }
 
-  /** TUNGETSNDBUF. */
+  /** TUNGETSNDBUF: this queue's; 2³¹−1 when it was just opened. */
   getSndbuf(): number {
     return this.#call((fd) => binding().tunGetSndbuf(fd))
   }

@@ -1,7 +1,7 @@
 // A tap that an administrator made is used, and afterwards is exactly what it was.
 
 import assert from 'node:assert/strict'
-import { TUN_F } from '../../lib/abi/tun.ts'
+import { TUN_F, TUN_SNDBUF_UNLIMITED } from '../../lib/abi/tun.ts'
 import type { RingFault } from '../../lib/backend/index.ts'
 import { SystemCallError } from '../../lib/errors.ts'
 import { Tap } from '../../lib/host/index.ts'
@@ -45,7 +45,6 @@ describe('a tap made by somebody else', function () {
     withQueue(ifname, (queue) => {
       queue.setVnetHdrSz(24)
       queue.setOffload(TUN_F.TUN_F_CSUM | TUN_F.TUN_F_TSO4)
-      queue.setSndbuf(123_456)
     })
 
   for (const [options, queuePairs] of kinds) {
@@ -107,7 +106,7 @@ describe('a tap made by somebody else', function () {
     const before = tapSettings(ifname)
     start(await open(given, { ifname }))
     const error = await recording(async (record) => {
-      const restored = ['tunSetVnetHdrSz', 'tunSetVnetLe', 'tunSetOffload', 'tunSetSndbuf']
+      const restored = ['tunSetVnetHdrSz', 'tunSetVnetLe', 'tunSetOffload']
       record.failWhen(({ name }) => name === 'tunSetOffload')
       const [error] = closeGiven()
       assert.deepEqual(
@@ -214,12 +213,48 @@ describe('a tap made by somebody else', function () {
     const theirs = Tap.open({ ifname, multiQueue: true })
     try {
       theirs.setVnetHdrSz(12)
+      theirs.setSndbuf(123_456)
       const flags = sysfs(ifname, 'tun_flags')
       const { netlink } = await bringUp(given, { ifname, queuePairs: 2 })
       assert.equal(netlink.getLink({ ifname })!.tun!.numqueues, 3)
+      assert.equal(theirs.getSndbuf(), 123_456)
       assert.deepEqual(closeGiven(), [])
       assert.equal(sysfs(ifname, 'tun_flags'), flags)
       assert.equal(theirs.getVnetHdrSz(), 12)
+      assert.equal(theirs.getSndbuf(), 123_456)
+    } finally {
+      theirs.close()
+    }
+  })
+
+  it('is shared, and has the send buffer that was asked for on all its queues, the other user’s too', async () => {
+    addTap(ifname, 'multi_queue', 'vnet_hdr')
+    const theirs = Tap.open({ ifname, multiQueue: true })
+    try {
+      const { backend, driver } = await open(given, { ifname, queuePairs: 2, sndbuf: 65_536 })
+      assert.equal(theirs.getSndbuf(), TUN_SNDBUF_UNLIMITED)
+      start({ backend, driver })
+      assert.equal(backend.inspect().sndbuf, 65_536)
+      for (const { tap } of backend.inspect().pairs) assert.deepEqual(tap, { vnetHdrSz: 12, sndbuf: 65_536 })
+      assert.equal(theirs.getSndbuf(), 65_536)
+      assert.ok(await moves(driver, 0))
+      assert.deepEqual(closeGiven(), [])
+    } finally {
+      theirs.close()
+    }
+  })
+
+  it('is shared, and what its other user sets while a pair is about to start stays', async () => {
+    addTap(ifname, 'multi_queue', 'vnet_hdr')
+    const theirs = Tap.open({ ifname, multiQueue: true })
+    try {
+      const { backend, driver } = await open(given, { ifname })
+      theirs.setSndbuf(123_456)
+      start({ backend, driver })
+      assert.deepEqual(backend.inspect().pairs[0]!.tap, { vnetHdrSz: 12, sndbuf: 123_456 })
+      assert.equal(theirs.getSndbuf(), 123_456)
+      assert.deepEqual(closeGiven(), [])
+      assert.equal(theirs.getSndbuf(), 123_456)
     } finally {
       theirs.close()
     }

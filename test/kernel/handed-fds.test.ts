@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { closeSync, existsSync, openSync } from 'node:fs'
-import { IFF, TUN_F } from '../../lib/abi/tun.ts'
+import { IFF, TUN_F, TUN_SNDBUF_UNLIMITED } from '../../lib/abi/tun.ts'
 import { VhostNetBackend, type VhostNetBackendOptions } from '../../lib/backend/index.ts'
 import { Driver } from '../../lib/driver/index.ts'
 import { InvalidOptionError, SystemCallError } from '../../lib/errors.ts'
@@ -100,18 +100,33 @@ describe('fds handed over', function () {
   }
 
   it('of a tap that stays are put back as they were', async () => {
-    addTap(ifname, 'vnet_hdr')
+    addTap(ifname, 'vnet_hdr', 'multi_queue')
     closing.add(() => ip('link', 'delete', ifname))
-    withQueue(ifname, (queue) => {
-      queue.setVnetHdrSz(24)
-      queue.setOffload(TUN_F.TUN_F_CSUM | TUN_F.TUN_F_TSO4)
-      queue.setSndbuf(123_456)
-    })
+    // Only an open queue shows the send buffer.
+    const witness = closing.own(Tap.open({ ifname, multiQueue: true }))
+    const fds = [tapFd({ multiQueue: true }), tapFd({ multiQueue: true })]
+    witness.setVnetHdrSz(24)
+    witness.setOffload(TUN_F.TUN_F_CSUM | TUN_F.TUN_F_TSO4)
+    witness.setSndbuf(123_456)
     const before = tapSettings(ifname)
-    const backend = await take({ fds: [tapFd()] })
+    const backend = await take({ fds })
     await carries(backend)
+    assert.equal(witness.getSndbuf(), TUN_SNDBUF_UNLIMITED)
     backend.close()
     assert.deepEqual(tapSettings(ifname), before)
+    assert.equal(witness.getSndbuf(), 123_456)
+  })
+
+  it('leave the send buffer of other queues alone where theirs is without limit', async () => {
+    addTap(ifname, 'vnet_hdr', 'multi_queue')
+    closing.add(() => ip('link', 'delete', ifname))
+    const other = closing.own(Tap.open({ ifname, multiQueue: true }))
+    other.setSndbuf(123_456)
+    const backend = await take({ fds: [tapFd({ multiQueue: true })] })
+    await carries(backend)
+    assert.equal(other.getSndbuf(), 123_456)
+    backend.close()
+    assert.equal(other.getSndbuf(), 123_456)
   })
 
   it('are left as they were whichever step of opening fails', async () => {
@@ -119,7 +134,7 @@ describe('fds handed over', function () {
     closing.add(() => ip('link', 'delete', ifname))
     const fds = [tapFd({ multiQueue: true }), tapFd({ multiQueue: true })]
     const vhostfds = [vhostFd(), vhostFd()]
-    const tap = () => withQueue(ifname, (queue) => [queue.getVnetHdrSz(), queue.getSndbuf(), queue.getVnetLe()])
+    const tap = () => withQueue(ifname, (queue) => [queue.getVnetHdrSz(), queue.getVnetLe()])
     const before = tap()
     const workers = vhostWorkers().length
     for (let n = 1; ; n++) {

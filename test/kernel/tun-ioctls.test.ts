@@ -293,6 +293,14 @@ describe('tun ioctls', () => {
     for (const bytes of [0, -1]) refused(() => tap.setSndbuf(bytes), ['TUNSETSNDBUF', 'EINVAL', /at least 1 byte/])
   })
 
+  it('TUNSETSNDBUF reaches every queue that is attached, and none that is attached later', () => {
+    const [one, two] = [open({ multiQueue: true }), open({ multiQueue: true })]
+    one.setSndbuf(123_456)
+    assert.equal(two.getSndbuf(), 123_456)
+    assert.equal(open({ multiQueue: true }).getSndbuf(), TUN_SNDBUF_UNLIMITED)
+    assert.equal(one.getSndbuf(), 123_456)
+  })
+
   it('TUNSETPERSIST says whether the device outlives its last queue', () => {
     const exists = () => existsSync(`/sys/class/net/${ifname}`)
     const tap = open()

@@ -163,7 +163,6 @@ describe('bring-up of queue pairs', function () {
           'TUNSETVNETHDRSZ',
           'TUNSETVNETLE',
           'TUNSETOFFLOAD',
-          'TUNSETSNDBUF',
           'TUNGETVNETHDRSZ',
           'VHOST_NET_SET_BACKEND 0',
           'VHOST_NET_SET_BACKEND 1',
@@ -271,7 +270,7 @@ describe('bring-up of queue pairs', function () {
       const { rx, tx } = driver.pairs[0]!
       await recording(async (record) => {
         // The second backend, and then each of the steps back.
-        record.fail(24, { andAfter: true })
+        record.fail(23, { andAfter: true })
         const error = await failureOf(() => backend.start(0, { features, rx: rx.vring, tx: tx.vring }))
         assert.ok(error instanceof AggregateError)
         const [first, further] = error.errors

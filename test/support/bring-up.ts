@@ -21,11 +21,11 @@ export interface Given {
 /** Memory, kernel objects and rings, with nothing running yet; `given` has what was made where a step failed. */
 export async function open(
   given: Given,
-  { ifname, queuePairs = 1 }: { ifname: string; queuePairs?: number },
+  { ifname, queuePairs = 1, ...more }: { ifname: string; queuePairs?: number; sndbuf?: number },
 ): Promise<{ memory: NativeMemory; backend: VhostNetBackend; driver: Driver }> {
   const memory = GuestMemory.allocate({ size: 4 << 20 })
   given.memory = memory
-  const backend = await VhostNetBackend.open({ memory, queuePairs, tap: { ifname } })
+  const backend = await VhostNetBackend.open({ memory, queuePairs, tap: { ifname }, ...more })
   given.backend = backend
   const driver = Driver.create({ memory, features, queuePairs, queueSize: 16 })
   given.driver = driver

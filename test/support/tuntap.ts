@@ -37,7 +37,6 @@ export interface TapSettings {
   flags: string
   vnetHdrSz: number
   vnetLe: boolean
-  sndbuf: number
   offloads: Record<string, boolean>
 }
 
@@ -49,7 +48,6 @@ export function tapSettings(ifname: string): TapSettings {
     flags,
     vnetHdrSz: queue.getVnetHdrSz(),
     vnetLe: queue.getVnetLe(),
-    sndbuf: queue.getSndbuf(),
     offloads,
   }))
 }

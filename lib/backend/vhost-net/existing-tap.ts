@@ -84,7 +84,7 @@ export class ExistingTap {
   }
 
   /**
-   * Gives it back its flags, header size, offloads and send buffer; after our last queue was closed, since a tap takes
+   * Gives it back its flags, header size and offloads; after our last queue was closed, since a tap takes
    * its flags from whoever attaches first. It is found by its index, since it may have another name by now; where it is
    * gone, nothing is done.
    */

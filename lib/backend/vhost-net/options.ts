@@ -34,7 +34,11 @@ export interface VhostNetBackendOptions {
   }
   /** Instead of `vhost`: open vhost-nets without an owner, one for each pair (QEMU's `vhostfds=`); taken over as `fds`. */
   vhostfds?: readonly number[]
-  /** Bytes in flight towards the tap, 1..2³¹−1. Anything below the default turns the kernel's batching off. */
+  /**
+   * Bytes in flight towards the tap, 1..2³¹−1. Anything below 2³¹−1, the default, turns the kernel's batching off. What
+   * is given reaches every queue of the tap: who shares one loses what it had set, since the kernel shows that to none but
+   * the queue itself (TUNSETSNDBUF in drivers/net/tun.c).
+   */
   sndbuf?: number
   /**
    * Microseconds, 0..10000, for which a worker polls for more work before it sleeps (QEMU's `poll-us=`): less latency for
@@ -48,7 +52,8 @@ export interface CheckedOptions {
   queuePairs: number
   tap: { ifname: string; path: string } | { fds: number[] }
   vhost: { path: string } | { fds: number[] }
-  sndbuf: number
+  /** Undefined where a queue is left as it is: one that was just opened has 2³¹−1. */
+  sndbuf: number | undefined
   pollUs: number
 }
 
@@ -79,7 +84,10 @@ export function checkOptions(options: unknown): CheckedOptions {
     queuePairs,
     tap,
     vhost,
-    sndbuf: checkInteger(given.sndbuf, 'sndbuf', 1, TUN_SNDBUF_UNLIMITED, TUN_SNDBUF_UNLIMITED),
+    sndbuf:
+      given.sndbuf === undefined && 'ifname' in tap
+        ? undefined
+        : checkInteger(given.sndbuf, 'sndbuf', 1, TUN_SNDBUF_UNLIMITED, TUN_SNDBUF_UNLIMITED),
     pollUs: checkPollUs(given.poll_us),
   }
 }

@@ -22,6 +22,7 @@ import {
   vhostFeatures,
   vnetHdrSize,
 } from './features.ts'
+import { setSndbuf } from './tap-settings.ts'
 
 export interface QueuePairOptions {
   index: number
@@ -31,7 +32,8 @@ export interface QueuePairOptions {
   vhost: VhostNet
   /** TUN_F_* that the tap knows. */
   offloads: number
-  sndbuf: number
+  /** Undefined where it stays as it is. */
+  sndbuf: number | undefined
   /** Microseconds for which the worker polls before it sleeps. */
   pollUs: number
   /** The features that the other pairs run with; undefined where none runs. */
@@ -123,7 +125,7 @@ export class QueuePair {
       tap.setVnetHdrSz(vnetHdrSize(features))
       tap.setVnetLe(true)
       tap.setOffload(tapOffload(features))
-      tap.setSndbuf(sndbuf)
+      if (sndbuf !== undefined) setSndbuf(tap, sndbuf)
       checkVnetHdrSize(tap, features)
       // Runs when both backends are detached: only then are the bases exact.
       undo.add(() => {

@@ -15,6 +15,15 @@ const OFFLOAD_NAMES: readonly (readonly [name: string, offload: number])[] = [
   ['tx-udp_tnl-csum-segmentation', TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM],
 ]
 
+/**
+ * TUNSETSNDBUF reaches every queue of the tap, TUNGETSNDBUF tells only this one's, and a queue that was just opened has
+ * 2³¹−1 whatever the others have (tun_set_sndbuf and tun_chr_open in drivers/net/tun.c). So the others keep theirs where
+ * this one has what it should.
+ */
+export function setSndbuf(queue: Tap, bytes: number): void {
+  if (queue.getSndbuf() !== bytes) queue.setSndbuf(bytes)
+}
+
 /** Header size, byte order, offloads and send buffer: what a queue pair sets when it starts. */
 export class TapSettings {
   /** TUN_F_*, which only ethtool tells. */
@@ -39,7 +48,7 @@ export class TapSettings {
   /** Each of it, whatever becomes of the others. */
   putBack(queue: Tap): void {
     const all = new Teardown()
-    all.add(() => queue.setSndbuf(this.#sndbuf))
+    all.add(() => setSndbuf(queue, this.#sndbuf))
     all.add(() => queue.setOffload(this.offload))
     all.add(() => queue.setVnetLe(this.#vnetLe))
     all.add(() => queue.setVnetHdrSz(this.#vnetHdrSz))

@@ -20,7 +20,8 @@ export interface VhostNetBackendState {
   ifname: string
   /** The bits that it serves. */
   features: { bits: string; names: string }
-  sndbuf: number
+  /** The option; null where queues have what they had. */
+  sndbuf: number | null
   poll_us: number
   /** What the workers can reach, by guest-physical address, once a pair has started. */
   regions: { guestAddress: number; size: number }[]
@@ -157,7 +158,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
 
   /** What it is now. */
   inspect(): VhostNetBackendState {
-    const { memory, sndbuf } = this.#parts
+    const { memory, sndbuf = null } = this.#parts
     return {
       ifname: this.ifname,
       features: { bits: `0x${this.features.toString(16)}`, names: featureNames(this.features) },
