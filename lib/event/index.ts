@@ -1,4 +1,7 @@
 // The event room's door.
 
+export type { Doorbell, Doorbells } from './doorbells.ts'
 export { EventFd } from './eventfd.ts'
+export type { Interrupts } from './interrupts.ts'
 export { type Watch, type WatchOptions, watchReadable } from './poller.ts'
+export type { Registers } from './registers.ts'
