@@ -1,5 +1,5 @@
-// Virtio 1.x: numbers of the split virtqueue and the feature bits of every device (sections 2.7 and 6; linux/virtio_ring.h,
-// linux/virtio_config.h).
+// Virtio 1.x: numbers of the split virtqueue, and the status and feature bits of every device (sections 2.1, 2.7 and 6;
+// linux/virtio_ring.h, linux/virtio_config.h).
 
 /** Feature bits, by number. */
 export const VIRTIO_F = {
@@ -11,8 +11,31 @@ export const VIRTIO_F = {
   VIRTIO_F_ACCESS_PLATFORM: 33,
   VIRTIO_F_RING_PACKED: 34,
   VIRTIO_F_IN_ORDER: 35,
+  VIRTIO_F_ORDER_PLATFORM: 36,
+  VIRTIO_F_SR_IOV: 37,
+  VIRTIO_F_NOTIFICATION_DATA: 38,
+  VIRTIO_F_NOTIF_CONFIG_DATA: 39,
   VIRTIO_F_RING_RESET: 40,
+  VIRTIO_F_ADMIN_VQ: 41,
+  VIRTIO_F_SUSPEND: 43,
 } as const
+
+/** Bits of the device status (section 2.1; linux/virtio_config.h). */
+export const VIRTIO_CONFIG_S = {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE: 1,
+  VIRTIO_CONFIG_S_DRIVER: 2,
+  VIRTIO_CONFIG_S_DRIVER_OK: 4,
+  VIRTIO_CONFIG_S_FEATURES_OK: 8,
+  VIRTIO_CONFIG_S_NEEDS_RESET: 0x40,
+  VIRTIO_CONFIG_S_FAILED: 0x80,
+} as const
+
+/** `virtq_desc.flags` (section 2.7.5). */
+export const VRING_DESC_F = { VRING_DESC_F_NEXT: 1, VRING_DESC_F_WRITE: 2, VRING_DESC_F_INDIRECT: 4 } as const
+/** `virtq_avail.flags`: the driver wants no interrupts; only without EVENT_IDX (section 2.7.7). */
+export const VRING_AVAIL_F_NO_INTERRUPT = 1
+/** `virtq_used.flags`: the device wants no kicks; only without EVENT_IDX (section 2.7.10). */
+export const VRING_USED_F_NO_NOTIFY = 1
 
 /** Largest split virtqueue (section 2.7). */
 export const VIRTQUEUE_MAX_SIZE = 32768

@@ -1,0 +1,29 @@
+// What a driver can do to a ring so that the device cannot go on with it.
+
+import { QueueError } from '../errors.ts'
+
+export type RingFaultCause =
+  /** The available index ran ahead of the device by more entries than the ring has, or went backwards. */
+  | 'avail-index'
+  | 'head-out-of-range'
+  | 'next-out-of-range'
+  | 'chain-loop'
+  | 'chain-too-long'
+  | 'readable-after-writable'
+  | 'indirect-not-agreed'
+  | 'indirect-in-indirect'
+  | 'indirect-with-next'
+  /** No entry, or part of one. */
+  | 'indirect-table-size'
+  /** A buffer or an indirect table is not guest memory. */
+  | 'outside-memory'
+
+/** `ERR_QUEUE_BROKEN` with its cause. */
+export class RingFault extends QueueError {
+  readonly fault: RingFaultCause
+
+  constructor(fault: RingFaultCause, message: string) {
+    super('ERR_QUEUE_BROKEN', message, { context: { fault } })
+    this.fault = fault
+  }
+}
