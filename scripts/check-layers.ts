@@ -22,7 +22,7 @@ const ROOMS: Record<string, readonly string[]> = {
   backend: [...everywhere, 'event', 'memory', 'host', 'virtio', 'backend contract'],
   net: [...everywhere, 'virtio', 'backend contract'],
   pci: [...everywhere, 'event'],
-  transport: [...everywhere, 'virtio', 'pci'],
+  transport: [...everywhere, 'event', 'virtio', 'pci'],
   driver: [...everywhere, 'binding', 'event', 'memory'],
   kvm: [...everywhere, 'host', 'event'],
   network: [...everywhere, 'host'],

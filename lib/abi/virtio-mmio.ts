@@ -1,0 +1,45 @@
+// Virtio over MMIO, version 2: registers and their bits (section 4.2.2; linux/virtio_mmio.h, whose spelling differs).
+
+/** Offsets of the control registers; each has 32 bits, little-endian. */
+export const VIRTIO_MMIO = {
+  VIRTIO_MMIO_MAGIC_VALUE: 0x000,
+  VIRTIO_MMIO_VERSION: 0x004,
+  VIRTIO_MMIO_DEVICE_ID: 0x008,
+  VIRTIO_MMIO_VENDOR_ID: 0x00c,
+  VIRTIO_MMIO_DEVICE_FEATURES: 0x010,
+  VIRTIO_MMIO_DEVICE_FEATURES_SEL: 0x014,
+  VIRTIO_MMIO_DRIVER_FEATURES: 0x020,
+  VIRTIO_MMIO_DRIVER_FEATURES_SEL: 0x024,
+  VIRTIO_MMIO_QUEUE_SEL: 0x030,
+  VIRTIO_MMIO_QUEUE_NUM_MAX: 0x034,
+  VIRTIO_MMIO_QUEUE_NUM: 0x038,
+  VIRTIO_MMIO_QUEUE_READY: 0x044,
+  VIRTIO_MMIO_QUEUE_NOTIFY: 0x050,
+  VIRTIO_MMIO_INTERRUPT_STATUS: 0x060,
+  VIRTIO_MMIO_INTERRUPT_ACK: 0x064,
+  VIRTIO_MMIO_STATUS: 0x070,
+  VIRTIO_MMIO_QUEUE_DESC_LOW: 0x080,
+  VIRTIO_MMIO_QUEUE_DESC_HIGH: 0x084,
+  VIRTIO_MMIO_QUEUE_AVAIL_LOW: 0x090,
+  VIRTIO_MMIO_QUEUE_AVAIL_HIGH: 0x094,
+  VIRTIO_MMIO_QUEUE_USED_LOW: 0x0a0,
+  VIRTIO_MMIO_QUEUE_USED_HIGH: 0x0a4,
+  VIRTIO_MMIO_SHM_SEL: 0x0ac,
+  VIRTIO_MMIO_SHM_LEN_LOW: 0x0b0,
+  VIRTIO_MMIO_SHM_LEN_HIGH: 0x0b4,
+  VIRTIO_MMIO_SHM_BASE_LOW: 0x0b8,
+  VIRTIO_MMIO_SHM_BASE_HIGH: 0x0bc,
+  VIRTIO_MMIO_QUEUE_RESET: 0x0c0,
+  VIRTIO_MMIO_CONFIG_GENERATION: 0x0fc,
+  /** The device's configuration space, which takes accesses of any width. */
+  VIRTIO_MMIO_CONFIG: 0x100,
+} as const
+
+/** What the magic register reads: "virt". */
+export const VIRTIO_MMIO_MAGIC = 0x74726976
+
+/** What the version register reads. */
+export const VIRTIO_MMIO_VERSION_2 = 2
+
+/** Bits of InterruptStatus and InterruptACK. */
+export const VIRTIO_MMIO_INT = { VIRTIO_MMIO_INT_VRING: 1, VIRTIO_MMIO_INT_CONFIG: 2 } as const

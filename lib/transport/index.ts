@@ -1,0 +1,3 @@
+// The transport room's door.
+
+export { type VirtioMmioOptions, type VirtioMmioState, VirtioMmioTransport } from './mmio.ts'
