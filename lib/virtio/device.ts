@@ -26,12 +26,14 @@ import { Virtqueue, type VirtqueueState } from './virtqueue.ts'
 
 const { VIRTIO_CONFIG_S_DRIVER_OK: DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET: NEEDS_RESET } = VIRTIO_CONFIG_S
 const VERSION_1 = featureSet(VIRTIO_F.VIRTIO_F_VERSION_1)
+/** What no device can have here: rings are split, and the status has no SUSPEND. */
+const NOT_SERVED = featureSet(VIRTIO_F.VIRTIO_F_RING_PACKED, VIRTIO_F.VIRTIO_F_SUSPEND)
 
 export interface VirtioDeviceOptions {
   /** The type's number (section 5): 1 is a network device, 4 an entropy source. */
   deviceId: number
   memory: GuestMemory
-  /** What it can do. VERSION_1 is added; what lacks something it needs is not offered. */
+  /** What it can do. VERSION_1 is added; what lacks something it needs is not offered, nor are packed rings and SUSPEND. */
   features: bigint
   /** What its features need. */
   rules?: readonly FeatureRule[]
@@ -102,7 +104,7 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
     this.memory = memory
     this.#rules = rules
     this.#names = names
-    this.#features = consistentFeatures(features | VERSION_1, rules)
+    this.#features = consistentFeatures((features & ~NOT_SERVED) | VERSION_1, rules)
     this.config = new ConfigSpace(config ?? new Uint8Array(), () => this.#notifyConfig())
     const made = new Teardown()
     try {

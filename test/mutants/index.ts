@@ -11,6 +11,7 @@ import { MEMORY } from './memory.ts'
 import { NATIVE_SYS } from './native-sys.ts'
 import { NATIVE_WRAP } from './native-wrap.ts'
 import { RING_LOOP } from './ring.ts'
+import { VIRTIO } from './virtio.ts'
 
 export const FAULTS: readonly Fault[] = [
   ...BASE,
@@ -20,6 +21,7 @@ export const FAULTS: readonly Fault[] = [
   ...DRIVER,
   ...RING_LOOP,
   ...FRAMES,
+  ...VIRTIO,
   ...CLI,
   ...NATIVE_SYS,
   ...NATIVE_WRAP,
