@@ -55,7 +55,7 @@ describe('the device end of a split virtqueue', () => {
     assert.equal(ring.take(), undefined)
   })
 
-  it('[RING-USED-03] [RING-USED-02] returns each with its head, and the bytes that were written', () => {
+  it('[RING-USED-03] [RING-USED-02] [BASE-RSVD-04] returns each with its head, and the bytes that were written, in order', () => {
     const { bytes, guest, ring } = rig()
     guest.chain([
       { address: POOL, length: 3, deviceWrites: true },
