@@ -1,13 +1,15 @@
 // What `npm run bench -- driver` runs in the lab, where time counts instructions. Writes its result as JSON.
 // Usage: node --expose-gc main.js BASELINE INJECTOR ROUNDS CYCLES ONLY RESULT
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { IFF, TUN_DEVICE } from '../../../lib/abi/tun.ts'
 import { VIRTIO_NET_HDR_SIZE } from '../../../lib/abi/virtio-net.ts'
 import { adoptFd, binding } from '../../../lib/binding/index.ts'
 import { Burst, type DriverQueue } from '../../../lib/driver/index.ts'
-import { inject, runBaseline } from './baseline.ts'
+import { runBaseline } from './baseline.ts'
 import { cycle, type Footprint } from './cycles.ts'
 import { INSTRUCTIONS_PER_MILLISECOND, measure, type Sample } from './measure.ts'
 import { BATCH, type Nic, openNic, prepareLink } from './nic.ts'
@@ -41,7 +43,6 @@ const WARM_UP_ROUNDS = 3
 const WAKE_UPS = 10_000
 
 const [baseline = '', injector = '', rounds = '', cycles = '', only = '', result = ''] = process.argv.slice(2)
-const programs = { baseline, injector }
 
 const say = (message: string): void => {
   process.stderr.write(`${message}\n`)
@@ -59,12 +60,15 @@ function openTap(): { fd: number; ifname: string } {
   return { fd, ifname: name }
 }
 
+/** The source has ended when this returns: it must not outlive the interface. */
 async function fed<T>(ifname: string, size: number, body: () => Promise<T>): Promise<T> {
-  const source = inject(programs.injector, ifname, size)
+  const source = spawn(injector, [ifname, String(size)], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const ended = once(source, 'exit')
   try {
     return await body()
   } finally {
     source.kill()
+    await ended
   }
 }
 
@@ -110,31 +114,47 @@ async function onNic(bufferSize: number, body: (nic: Nic) => Promise<Sample>): P
   }
 }
 
+/** Kept for all samples from JavaScript: V8 would compile anew what it knows of objects that are gone. */
+const kept = new Map<string, Nic>()
+
+async function keptNic(direction: Row['direction'], size: number): Promise<Nic> {
+  const key = `${direction} ${size}`
+  const known = kept.get(key)
+  if (known !== undefined) return known
+  const nic = await openNic(direction === 'tx' ? sendBufferSize(size) : RECEIVE_BUFFER_SIZE)
+  kept.set(key, nic)
+  return nic
+}
+
 type Path = (size: number, milliseconds: number) => Promise<Sample>
 
 const paths: Record<Row['direction'], Record<string, Path>> = {
   tx: {
-    C: (size) => runBaseline(programs, 'tx', size),
+    C: (size) => runBaseline(baseline, 'tx', size),
     'native loop': (size) =>
       onNic(sendBufferSize(size), ({ tx }) => {
         fillRing(tx, size)
         return measureNatively(tx, (frames) => tx.repeat({ frames, batch: BATCH }))
       }),
-    'JavaScript bursts': (size, milliseconds) =>
-      onNic(sendBufferSize(size), ({ tx }) => measureQueue(tx, () => sendBursts(tx, size, milliseconds))),
+    'JavaScript bursts': async (size, milliseconds) => {
+      const { tx } = await keptNic('tx', size)
+      const sample = await measureQueue(tx, () => sendBursts(tx, size, milliseconds))
+      await tx.drained()
+      return sample
+    },
     'fs.writeSync': (size, milliseconds) => onTap(({ fd }) => measure(() => writeSync(fd, size, milliseconds))),
     'fs.write': (size, milliseconds) => onTap(({ fd }) => measure(() => writeAsync(fd, size, milliseconds))),
   },
   rx: {
-    C: (size) => runBaseline(programs, 'rx', size),
+    C: (size) => runBaseline(baseline, 'rx', size),
     'native loop': (size) =>
       onNic(RECEIVE_BUFFER_SIZE, ({ ifname, rx }) =>
         fed(ifname, size, () => measureNatively(rx, (frames) => rx.discard({ frames, batch: BATCH }))),
       ),
-    'JavaScript bursts': (size, milliseconds) =>
-      onNic(RECEIVE_BUFFER_SIZE, ({ ifname, rx }) =>
-        fed(ifname, size, () => measureQueue(rx, () => receiveBursts(rx, milliseconds))),
-      ),
+    'JavaScript bursts': async (size, milliseconds) => {
+      const { ifname, rx } = await keptNic('rx', size)
+      return fed(ifname, size, () => measureQueue(rx, () => receiveBursts(rx, milliseconds)))
+    },
     'fs.read': (size, milliseconds) =>
       onTap(({ fd, ifname }) => fed(ifname, size, () => measure(() => readAsync(fd, milliseconds)))),
   },
@@ -143,14 +163,13 @@ const paths: Record<Row['direction'], Record<string, Path>> = {
 /** Sleeping and waking is rare while packets flow, and V8 compiles what is frequent: so it is, at first. */
 async function warmUpWaiting(): Promise<void> {
   say('warming up: sleeping and waking')
-  const nic = await openNic(sendBufferSize(SIZES[0]))
+  const { tx } = await keptNic('tx', SIZES[0])
   const burst = new Burst(1)
   for (let i = 0; i < WAKE_UPS; i++) {
-    nic.tx.prepare(burst, VIRTIO_NET_HDR_SIZE + SIZES[0])
-    nic.tx.send(burst)
-    await nic.tx.writable(undefined, { frames: 1 })
+    tx.prepare(burst, VIRTIO_NET_HDR_SIZE + SIZES[0])
+    tx.send(burst)
+    await tx.writable(undefined, { frames: 1 })
   }
-  await nic.close()
 }
 
 function emptyRows(): Row[] {
@@ -190,6 +209,7 @@ async function measureRows(): Promise<Row[]> {
 }
 
 const rows = await measureRows()
+for (const nic of kept.values()) await nic.close()
 say('counting system calls')
 const pairs = await countAllPairs(PAIRS)
 const footprints = await cycle(Number(cycles), (done) => say(`${done} of ${cycles} cycles of open, start and close`))
