@@ -14,41 +14,30 @@ import { type NetlinkMessage, type NetlinkOutcome, parseMessages, parseOutcome }
 import {
   type AddressKey,
   addAddressRequest,
-  addLinkRequest,
-  addNeighbourRequest,
   decodeAddress,
-  decodeLink,
   deleteAddressRequest,
+  type LinkAddress,
+  listAddressesRequest,
+  type NewAddress,
+} from './rtnetlink-address.ts'
+import {
+  addLinkRequest,
+  decodeLink,
   deleteLinkRequest,
-  deleteNeighbourRequest,
-  encodeRequest,
   getLinkRequest,
   type Link,
-  type LinkAddress,
   type LinkKey,
   type LinkSettings,
-  listAddressesRequest,
   listLinksRequest,
-  type NewAddress,
   type NewLink,
-  type NewNeighbour,
-  type RtnetlinkRequest,
   setLinkRequest,
-} from './rtnetlink-message.ts'
+} from './rtnetlink-link.ts'
+import { addNeighbourRequest, deleteNeighbourRequest, type NewNeighbour } from './rtnetlink-neighbour.ts'
+import { encodeRequest, type RtnetlinkRequest } from './rtnetlink-request.ts'
 
-export type {
-  AddressKey,
-  Link,
-  LinkAddress,
-  LinkKey,
-  LinkSettings,
-  LinkStats,
-  NewAddress,
-  NewLink,
-  NewNeighbour,
-  Operstate,
-  TunInfo,
-} from './rtnetlink-message.ts'
+export type { AddressKey, LinkAddress, NewAddress } from './rtnetlink-address.ts'
+export type { Link, LinkKey, LinkSettings, LinkStats, NewLink, Operstate, TunInfo } from './rtnetlink-link.ts'
+export type { NewNeighbour } from './rtnetlink-neighbour.ts'
 
 // A dump's datagrams end at 32 KiB unless one link alone needs more (netlink_recvmsg: max_recvmsg_len), which only
 // hundreds of alternative names could cause: SR-IOV functions are not asked for.

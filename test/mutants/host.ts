@@ -46,9 +46,9 @@ export const HOST: readonly Fault[] = [
   },
   {
     name: 'what exists is changed instead of refused',
-    file: 'lib/host/rtnetlink-message.ts',
-    line: 'const create = NLM_F.NLM_F_ACK | NLM_F.NLM_F_CREATE | NLM_F.NLM_F_EXCL',
-    faulty: 'const create = NLM_F.NLM_F_ACK | NLM_F.NLM_F_CREATE',
+    file: 'lib/host/rtnetlink-request.ts',
+    line: 'export const CREATE = NLM_F.NLM_F_ACK | NLM_F.NLM_F_CREATE | NLM_F.NLM_F_EXCL',
+    faulty: 'export const CREATE = NLM_F.NLM_F_ACK | NLM_F.NLM_F_CREATE',
     test: 'kernel/rtnetlink',
     title: 'RtNetlink errors EEXIST: the name is taken',
   },

@@ -14,19 +14,20 @@ import {
 } from '../../lib/host/netlink-message.ts'
 import {
   addAddressRequest,
-  addLinkRequest,
-  addNeighbourRequest,
   decodeAddress,
-  decodeLink,
   deleteAddressRequest,
-  deleteLinkRequest,
-  encodeRequest,
-  getLinkRequest,
   listAddressesRequest,
+} from '../../lib/host/rtnetlink-address.ts'
+import {
+  addLinkRequest,
+  decodeLink,
+  deleteLinkRequest,
+  getLinkRequest,
   listLinksRequest,
-  type RtnetlinkRequest,
   setLinkRequest,
-} from '../../lib/host/rtnetlink-message.ts'
+} from '../../lib/host/rtnetlink-link.ts'
+import { addNeighbourRequest } from '../../lib/host/rtnetlink-neighbour.ts'
+import { encodeRequest, type RtnetlinkRequest } from '../../lib/host/rtnetlink-request.ts'
 
 function bytes(hex: string): Uint8Array {
   return Uint8Array.from(Buffer.from(hex.replaceAll(/\s/g, ''), 'hex'))
