@@ -23,7 +23,7 @@ const ROOMS: Record<string, readonly string[]> = {
   net: [...everywhere, 'virtio', 'backend contract'],
   pci: [...everywhere, 'event'],
   transport: [...everywhere, 'event', 'virtio', 'pci'],
-  driver: [...everywhere, 'binding', 'event', 'memory'],
+  driver: [...everywhere, 'binding', 'event', 'memory', 'virtio'],
   kvm: [...everywhere, 'host', 'event'],
   network: [...everywhere, 'host'],
   interop: [...everywhere],

@@ -3,7 +3,7 @@
 
 import { VIRTIO_NET_F, VIRTIO_NET_HDR_F, VIRTIO_NET_HDR_GSO } from '../abi/virtio-net.ts'
 import { type ErrorCode, NetHeaderError } from '../errors.ts'
-import { hasFeature } from './features.ts'
+import { hasFeature } from '../virtio/features.ts'
 import { checkGsoSize, type NetHeader } from './net-header.ts'
 import { IPPROTO_TCP, IPPROTO_UDP, TransportHeader } from './transport-header.ts'
 

@@ -2,15 +2,13 @@
 
 import { VIRTIO_F } from '../abi/virtio.ts'
 import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
-
-/** Whether a set of feature bits has this one. */
-export const hasFeature = (features: bigint, bit: number): boolean => ((features >> BigInt(bit)) & 1n) === 1n
+import { featureSet } from '../virtio/features.ts'
 
 /**
  * Bits that change how the driver's rings and headers are, or ask nothing of them. Not among them: RING_PACKED and
  * IN_ORDER; HASH_REPORT and UDP_TUNNEL_GSO, which make the header longer; what takes a control queue.
  */
-export const DRIVER_FEATURES = [
+export const DRIVER_FEATURES = featureSet(
   VIRTIO_F.VIRTIO_F_VERSION_1,
   VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC,
   VIRTIO_F.VIRTIO_RING_F_EVENT_IDX,
@@ -28,4 +26,4 @@ export const DRIVER_FEATURES = [
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UFO,
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6,
-].reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n)
+)

@@ -9,7 +9,7 @@ import { VIRTIO_MMIO, VIRTIO_MMIO_INT, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_VERSION_2 
 import { type Doorbell, type Doorbells, EventFd, type Interrupts, type Registers } from '../event/index.ts'
 import { checkInteger, checkObject } from '../options.ts'
 import { Teardown } from '../teardown.ts'
-import { type DeviceTransport, featureSet, type VirtioDevice, type Virtqueue } from '../virtio/index.ts'
+import { type DeviceTransport, featureSet, type VirtioDevice, type Virtqueue, type VringPart } from '../virtio/index.ts'
 import { UsedMoved } from './used-moved.ts'
 
 const { VIRTIO_MMIO_INT_VRING: VRING, VIRTIO_MMIO_INT_CONFIG: CONFIG } = VIRTIO_MMIO_INT
@@ -29,6 +29,16 @@ const WITHHELD = featureSet(
   VIRTIO_F.VIRTIO_F_NOTIF_CONFIG_DATA,
   VIRTIO_F.VIRTIO_F_ADMIN_VQ,
 )
+
+/** Which half of which address a register sets: 0 the lower one, 1 the higher. */
+const ADDRESS_REGISTERS: ReadonlyMap<number, readonly [part: VringPart, half: 0 | 1]> = new Map([
+  [VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_DESC_LOW, ['desc', 0]],
+  [VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_DESC_HIGH, ['desc', 1]],
+  [VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_AVAIL_LOW, ['avail', 0]],
+  [VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_AVAIL_HIGH, ['avail', 1]],
+  [VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_USED_LOW, ['used', 0]],
+  [VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_USED_HIGH, ['used', 1]],
+])
 
 export interface VirtioMmioOptions {
   /** How the device interrupts the guest: vector 0, an edge. */
@@ -196,24 +206,10 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
       case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_RESET:
         if (value === 1) this.#resetQueue(queue)
         return
-      case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_DESC_LOW:
-        queue.setAddress('desc', 0, value)
-        return
-      case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_DESC_HIGH:
-        queue.setAddress('desc', 1, value)
-        return
-      case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-        queue.setAddress('avail', 0, value)
-        return
-      case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-        queue.setAddress('avail', 1, value)
-        return
-      case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_USED_LOW:
-        queue.setAddress('used', 0, value)
-        return
-      case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_USED_HIGH:
-        queue.setAddress('used', 1, value)
-        return
+      default: {
+        const part = ADDRESS_REGISTERS.get(offset)
+        if (part !== undefined) queue.setAddress(...part, value)
+      }
     }
   }
 

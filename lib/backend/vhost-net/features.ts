@@ -6,8 +6,7 @@ import { VIRTIO_F } from '../../abi/virtio.ts'
 import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE, VIRTIO_NET_HDR_TUNNEL_SIZE } from '../../abi/virtio-net.ts'
 import { FeatureNegotiationError, SystemCallError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
-
-const bit = (number: number): bigint => 1n << BigInt(number)
+import { featureBits, featureSet, hasFeature } from '../../virtio/features.ts'
 
 /** `'VIRTIO_F_VERSION_1 (32)'` by bit number. */
 const names = new Map<number, string>(
@@ -15,19 +14,19 @@ const names = new Map<number, string>(
 )
 
 /**
- * Bits in VHOST_GET_FEATURES that a guest must never reach: 24 is of legacy devices only; 26 is our dirty log; 27 means "vhost adds the header", not
- * ANY_LAYOUT; 33 puts an IOTLB in front of memory, without which SET_BACKEND answers EFAULT (drivers/vhost/net.c).
+ * Bits in VHOST_GET_FEATURES that a guest must never reach: 24 is of legacy devices only; 26 is our dirty log; 27 means
+ * "vhost adds the header", not ANY_LAYOUT; 33 puts an IOTLB in front of memory, without which SET_BACKEND answers EFAULT
+ * (drivers/vhost/net.c).
  */
-const NOT_FOR_GUESTS =
-  bit(VIRTIO_F.VIRTIO_F_NOTIFY_ON_EMPTY) |
-  bit(VHOST_F.VHOST_F_LOG_ALL) |
-  bit(VHOST_F.VHOST_NET_F_VIRTIO_NET_HDR) |
-  bit(VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM)
-
-const allOf = (...numbers: number[]): bigint => numbers.reduce((bits, number) => bits | bit(number), 0n)
+const NOT_FOR_GUESTS = featureSet(
+  VIRTIO_F.VIRTIO_F_NOTIFY_ON_EMPTY,
+  VHOST_F.VHOST_F_LOG_ALL,
+  VHOST_F.VHOST_NET_F_VIRTIO_NET_HDR,
+  VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM,
+)
 
 /** What the driver may send that needs nothing but IFF_VNET_HDR. */
-const HOST_OFFLOADS = allOf(
+const HOST_OFFLOADS = featureSet(
   VIRTIO_NET_F.VIRTIO_NET_F_CSUM,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6,
@@ -44,18 +43,18 @@ const GUEST_OFFLOADS: readonly (readonly [feature: number, offload: number])[] =
 ]
 
 /** A tap does both of them or neither (drivers/net/tun.c: set_offload). */
-const GUEST_USO = allOf(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6)
-const USO = GUEST_USO | bit(VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO)
+const GUEST_USO = featureSet(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6)
+const USO = GUEST_USO | featureSet(VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO)
 const TUN_USO = TUN_F.TUN_F_USO4 | TUN_F.TUN_F_USO6
 
 /** vhost knows those that make the header longer, the tap the others, too. */
-const VHOST_TUNNEL = allOf(
+const VHOST_TUNNEL = featureSet(
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
 )
 const TUNNEL =
   VHOST_TUNNEL |
-  allOf(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM)
+  featureSet(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM)
 const GUEST_TUNNELS: typeof GUEST_OFFLOADS = [
   [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO, TUN_F.TUN_F_UDP_TUNNEL_GSO],
   [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, TUN_F.TUN_F_UDP_TUNNEL_GSO_CSUM],
@@ -88,7 +87,7 @@ function takesOffload(tap: Tap, offload: number): boolean {
 
 /** The bits that a vhost-net with these features and a tap with these TUN_F_* serve together. */
 export function servedFeatures(vhost: bigint, offloads: number): bigint {
-  const guest = allOf(...GUEST_OFFLOADS.map(([feature]) => feature))
+  const guest = featureSet(...GUEST_OFFLOADS.map(([feature]) => feature))
   const uso = (offloads & TUN_USO) === TUN_USO ? USO : 0n
   const tunnel = (offloads & TUN_TUNNEL) === TUN_TUNNEL && (vhost & VHOST_TUNNEL) === VHOST_TUNNEL ? TUNNEL : 0n
   return (vhost & ~NOT_FOR_GUESTS & ~VHOST_TUNNEL) | HOST_OFFLOADS | guest | uso | tunnel
@@ -103,7 +102,7 @@ export function vhostFeatures(agreed: bigint, vhost: bigint): bigint {
 export function tapOffload(agreed: bigint): number {
   const uso = (agreed & GUEST_USO) === GUEST_USO ? TUN_USO : 0
   return [...GUEST_OFFLOADS, ...GUEST_TUNNELS].reduce(
-    (flags, [feature, offload]) => flags | (agreed & bit(feature) ? offload : 0),
+    (flags, [feature, offload]) => flags | (hasFeature(agreed, feature) ? offload : 0),
     uso,
   )
 }
@@ -141,7 +140,7 @@ export function checkFeatures(agreed: bigint, served: bigint): void {
       context,
     })
   }
-  if ((agreed & bit(VIRTIO_F.VIRTIO_F_VERSION_1)) === 0n) {
+  if (!hasFeature(agreed, VIRTIO_F.VIRTIO_F_VERSION_1)) {
     throw new FeatureNegotiationError('ERR_FEATURE_MISSING', 'the driver did not accept VIRTIO_F_VERSION_1 (32)', {
       hint: 'Legacy devices are not supported.',
       context,
@@ -156,9 +155,7 @@ export function offloadNames(offloads: number): string[] {
 
 /** `'VIRTIO_NET_F_MRG_RXBUF (15), VIRTIO_F_VERSION_1 (32)'` */
 export function featureNames(features: bigint): string {
-  const list: string[] = []
-  for (let number = 0, rest = features; rest !== 0n; number++, rest >>= 1n) {
-    if (rest & 1n) list.push(names.get(number) ?? `bit ${number}`)
-  }
-  return list.join(', ')
+  return featureBits(features)
+    .map((number) => names.get(number) ?? `bit ${number}`)
+    .join(', ')
 }

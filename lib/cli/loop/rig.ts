@@ -9,6 +9,7 @@ import { formatIp, parseIp } from '../../host/address.ts'
 import { type Link, type LinkStats, RtNetlink } from '../../host/index.ts'
 import { GuestMemory } from '../../memory/index.ts'
 import { Teardown } from '../../teardown.ts'
+import { featureSet } from '../../virtio/index.ts'
 import { Endpoint } from './endpoint.ts'
 import { frameRoom } from './frames.ts'
 import type { LoopOptions } from './options.ts'
@@ -22,7 +23,7 @@ export const FEATURES = {
   VIRTIO_F_VERSION_1: VIRTIO_F.VIRTIO_F_VERSION_1,
 } as const
 
-const features = Object.values(FEATURES).reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n)
+const features = featureSet(...Object.values(FEATURES))
 
 // One buffer holds any frame under the MTU; 2048 is what guests use for 1500.
 function bufferSizeFor(mtu: number): number {
