@@ -11,6 +11,7 @@
           'defines': ['NAPI_VERSION=9', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
           'sources': [
             'native/addon.cc',
+            'native/sys/descriptor_table.cc',
             'native/sys/driver_ring.cc',
             'native/sys/ethtool.cc',
             'native/sys/eventfd.cc',

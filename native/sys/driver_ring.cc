@@ -15,9 +15,6 @@ static_assert(std::endian::native == std::endian::little, "virtio 1 rings are li
 
 namespace {
 
-constexpr uint16_t kNext = 1;              // VIRTQ_DESC_F_NEXT
-constexpr uint16_t kWrite = 2;             // VIRTQ_DESC_F_WRITE
-constexpr uint16_t kIndirect = 4;          // VIRTQ_DESC_F_INDIRECT
 constexpr uint16_t kAvailNoInterrupt = 1;  // VIRTQ_AVAIL_F_NO_INTERRUPT
 constexpr uint16_t kUsedNoNotify = 1;      // VIRTQ_USED_F_NO_NOTIFY
 constexpr size_t kNumBuffersOffset = 10;   // virtio_net_hdr.num_buffers
@@ -47,7 +44,7 @@ Result<std::unique_ptr<DriverRing>> DriverRing::create(Config config) {
   if (config.max_segments < 1 || config.max_segments > 1024) return misused("maxSegments is not in 1..1024");
   if (config.buffer_size < config.vnet_hdr_len + 14 || config.buffer_count < 1)
     return misused("a buffer must hold a virtio header and an Ethernet header");
-  size_t table = config.indirect ? size_t{config.num} * config.max_segments * sizeof(Descriptor) : 0;
+  size_t table = config.indirect ? size_t{config.num} * config.max_segments * sizeof(DescriptorTable::Descriptor) : 0;
   uint64_t pool = uint64_t{config.buffer_size} * config.buffer_count;
   if (pool > UINT32_MAX) return misused("the pool is over 4 GiB");
   if (!mapping.contains(config.desc, size_t{16} * config.num) ||
@@ -64,19 +61,14 @@ DriverRing::DriverRing(Config config)
     : config_(std::move(config)),
       memory_(config_.mapping->address()),
       buffer_memory_(memory_ + config_.pool),
-      desc_(reinterpret_cast<Descriptor*>(memory_ + config_.desc)),
       avail_(memory_ + config_.avail),
       used_(memory_ + config_.used),
       mask_(static_cast<uint16_t>(config_.num - 1)),
       pool_(config_.buffer_count, config_.buffer_size),
-      free_descriptors_(config_.num),
-      next_(config_.num),
-      chains_(config_.num),
-      buffers_(size_t{config_.num} * config_.max_segments) {
-  std::memset(desc_, 0, size_t{16} * config_.num);
+      descriptors_({memory_, config_.guest_address, config_.num, config_.desc, config_.indirect_tables, config_.pool,
+                    config_.max_segments, config_.device_writes, config_.indirect}) {
   std::memset(avail_, 0, 6 + size_t{2} * config_.num);
   std::memset(used_, 0, 6 + size_t{8} * config_.num);
-  for (uint32_t i = config_.num; i-- > 0;) free_descriptors_[free_descriptor_count_++] = static_cast<uint16_t>(i);
   disarm();
 }
 
@@ -90,7 +82,7 @@ uint32_t DriverRing::allocate(uint32_t* offsets, uint32_t count) {
 }
 
 uint32_t DriverRing::prepare(const Burst& burst, uint32_t length) {
-  size_t room = std::min({burst.packets, burst.segment_count, size_t{free_descriptor_count_}});
+  size_t room = std::min({burst.packets, burst.segment_count, size_t{descriptors_.free()}});
   uint32_t count = allocate(burst.offsets, static_cast<uint32_t>(room));
   std::fill_n(burst.segments, count, 1);
   std::fill_n(burst.lengths, count, length);
@@ -144,63 +136,13 @@ Error DriverRing::refusal(const Burst& burst, uint32_t packet, size_t segment) c
 // Undoes what was made available since the last publish().
 void DriverRing::take_back(const Burst& burst, size_t segments, uint32_t descriptors) {
   for (size_t i = 0; i < segments; i++) pool_.back_to_caller(pool_.buffer_of(burst.offsets[i]));
-  // What was popped is still in the stack's array.
-  while (free_descriptor_count_ < descriptors) chains_[free_descriptors_[free_descriptor_count_++]].descriptors = 0;
+  descriptors_.take_back(descriptors);
   next_available_ = last_published_;
-}
-
-void DriverRing::write_chain(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
-  uint16_t direction = config_.device_writes ? kWrite : 0;
-  uint16_t at = head;
-  for (uint32_t i = 0; i < count; i++) {
-    bool last = i + 1 == count;
-    uint16_t next = last ? 0 : free_descriptors_[--free_descriptor_count_];
-    desc_[at] = {guest_address_of(config_.pool + offsets[i]), lengths[i],
-                 static_cast<uint16_t>(direction | (last ? 0 : kNext)), next};
-    next_[at] = next;
-    at = next;
-  }
-}
-
-void DriverRing::write_indirect(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
-  uint16_t direction = config_.device_writes ? kWrite : 0;
-  size_t table_offset = config_.indirect_tables + size_t{head} * config_.max_segments * sizeof(Descriptor);
-  auto* table = reinterpret_cast<Descriptor*>(memory_ + table_offset);
-  for (uint32_t i = 0; i < count; i++) {
-    bool last = i + 1 == count;
-    table[i] = {guest_address_of(config_.pool + offsets[i]), lengths[i],
-                static_cast<uint16_t>(direction | (last ? 0 : kNext)), static_cast<uint16_t>(last ? 0 : i + 1)};
-  }
-  desc_[head] = {guest_address_of(table_offset), static_cast<uint32_t>(count * sizeof(Descriptor)), kIndirect, 0};
 }
 
 // There must be descriptors enough.
 void DriverRing::make_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
-  uint16_t head = free_descriptors_[--free_descriptor_count_];
-  uint32_t* buffers = buffers_of(head);
-  uint32_t bytes = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    buffers[i] = pool_.buffer_of(offsets[i]);
-    bytes += lengths[i];
-  }
-  uint32_t descriptors = needed_descriptors(count);
-  if (descriptors < count)
-    write_indirect(head, offsets, lengths, count);
-  else
-    write_chain(head, offsets, lengths, count);
-  chains_[head] = {static_cast<uint16_t>(descriptors), static_cast<uint16_t>(count), bytes};
-  *avail_ring(next_available_ & mask_) = head;
-  next_available_++;
-}
-
-inline void DriverRing::return_descriptors(uint16_t head) {
-  free_descriptors_[free_descriptor_count_++] = head;
-  uint16_t at = head;
-  for (uint16_t left = chains_[head].descriptors; left > 1; left--) {
-    at = next_[at];
-    free_descriptors_[free_descriptor_count_++] = at;
-  }
-  chains_[head].descriptors = 0;
+  put_available(descriptors_.make(pool_, offsets, lengths, count));
 }
 
 // Virtio 1.x section 2.7.13: entries, then idx, then a full barrier, then the device's wish to be notified.
@@ -224,23 +166,19 @@ Result<void> DriverRing::publish() {
 inline bool DriverRing::offer(uint32_t offset, uint32_t length) {
   if (length < smallest_packet() || !pool_.callers(offset, length)) return false;
   uint32_t buffer = pool_.buffer_of(offset);
-  uint16_t head = free_descriptors_[--free_descriptor_count_];
   pool_.lend_to_ring(buffer);
-  *buffers_of(head) = buffer;
-  desc_[head] = {guest_address_of(config_.pool + offset), length, 0, 0};
-  chains_[head] = {1, 1, length};
-  *avail_ring(next_available_++ & mask_) = head;
+  put_available(descriptors_.make(buffer, offset, length));
   return true;
 }
 
 Result<uint32_t> DriverRing::send(const Burst& burst) {
-  uint32_t descriptors = free_descriptor_count_;
+  uint32_t descriptors = descriptors_.free();
   uint32_t packet = 0;
   size_t segment = 0;
   for (; packet < burst.packets; packet++) {
     uint32_t count = burst.segments[packet];
     bool whole = count >= 1 && count <= config_.max_segments && count <= burst.segment_count - segment;
-    if (whole && free_descriptor_count_ < needed_descriptors(count)) break;
+    if (whole && descriptors_.free() < descriptors_.needed(count)) break;
     if (count == 1 && whole && offer(burst.offsets[segment], burst.lengths[segment])) {
       segment++;
       continue;
@@ -268,7 +206,7 @@ Result<uint16_t> DriverRing::checked_pending() const {
 // The device's memory is read once, and checked before it is believed.
 inline bool DriverRing::take_used(uint16_t ahead, UsedElement& element) const {
   std::memcpy(&element, used_ring((last_used_ + ahead) & mask_), sizeof element);
-  return element.id < config_.num && chains_[element.id].descriptors > 0;
+  return descriptors_.begins(element.id);
 }
 
 Error DriverRing::unknown(const UsedElement& element) {
@@ -283,10 +221,10 @@ Result<uint32_t> DriverRing::reclaim() {
   UsedElement element;
   for (; taken < pending.value() && take_used(0, element); taken++) {
     auto head = static_cast<uint16_t>(element.id);
-    const Chain chain = chains_[head];
-    const uint32_t* buffers = buffers_of(head);
+    const DescriptorTable::Chain chain = descriptors_.chain(head);
+    const uint32_t* buffers = descriptors_.buffers_of(head);
     for (uint16_t s = 0; s < chain.segments; s++) pool_.give(buffers[s]);
-    return_descriptors(head);
+    descriptors_.give_back(head);
     last_used_++;
     bytes += chain.bytes;
   }
@@ -304,7 +242,7 @@ void DriverRing::went_through(uint32_t chains, uint32_t frames, uint64_t bytes) 
 }
 
 Result<uint32_t> DriverRing::post() {
-  uint32_t posted = std::min(pool_.free(), free_descriptor_count_);
+  uint32_t posted = std::min(pool_.free(), descriptors_.free());
   for (uint32_t i = 0; i < posted; i++) {
     uint32_t buffer = pool_.take();
     uint32_t offset = pool_.offset_of(buffer);
@@ -327,7 +265,7 @@ Result<uint16_t> DriverRing::check_received() const {
       return broken("the device wrote " + std::to_string(element.length) + " bytes to a buffer of " +
                     std::to_string(config_.buffer_size));
     if (i > 0 || !config_.mrg_rxbuf) continue;
-    uint32_t buffer = buffers_[size_t{element.id} * config_.max_segments];
+    uint32_t buffer = descriptors_.buffers_of(static_cast<uint16_t>(element.id))[0];
     std::memcpy(&buffers, buffer_memory_ + pool_.offset_of(buffer) + kNumBuffersOffset, sizeof buffers);
     // A packet's buffers are used together (5.1.6.4.1): one move of used.idx shows all of them.
     if (buffers < 1 || buffers > pending.value())
@@ -359,12 +297,12 @@ Result<DriverRing::Received> DriverRing::receive(const Burst& burst) {
       UsedElement element;
       if (!take_used(0, element)) return unknown(element);
       auto head = static_cast<uint16_t>(element.id);
-      uint32_t buffer = buffers_of(head)[0];
+      uint32_t buffer = descriptors_.buffers_of(head)[0];
       burst.offsets[segment] = pool_.offset_of(buffer);
       burst.lengths[segment] = std::min(element.length, config_.buffer_size);
       bytes += burst.lengths[segment++];
       pool_.back_to_caller(buffer);
-      return_descriptors(head);
+      descriptors_.give_back(head);
       last_used_++;
     }
     burst.segments[packet++] = buffers;
@@ -389,14 +327,13 @@ Result<uint32_t> DriverRing::recycle_sent(uint32_t frames) {
   // In registers: what the loop writes to could be these, for all that the compiler knows.
   uint16_t available = next_available_;
   uint16_t used = last_used_;
-  const Chain* chains = chains_.data();
   uint64_t bytes = 0;
   uint32_t done = 0;
   UsedElement element;
   for (; done < count; done++) {
     std::memcpy(&element, used_ring(used & mask_), sizeof element);
-    if (element.id >= config_.num || chains[element.id].descriptors == 0) break;
-    bytes += chains[element.id].bytes;
+    if (!descriptors_.begins(element.id)) break;
+    bytes += descriptors_.chain(static_cast<uint16_t>(element.id)).bytes;
     *avail_ring(available & mask_) = static_cast<uint16_t>(element.id);
     available++;
     used++;
@@ -422,8 +359,7 @@ Result<uint32_t> DriverRing::recycle_received(uint32_t frames) {
       UsedElement element;
       if (!take_used(0, element)) return unknown(element);
       bytes += std::min(element.length, config_.buffer_size);
-      *avail_ring(next_available_ & mask_) = static_cast<uint16_t>(element.id);
-      next_available_++;
+      put_available(static_cast<uint16_t>(element.id));
       last_used_++;
       chains++;
     }

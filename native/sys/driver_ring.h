@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "sys/buffer_pool.h"
+#include "sys/descriptor_table.h"
 #include "sys/memory.h"
 #include "sys/result.h"
 
@@ -96,22 +96,10 @@ class DriverRing {
   uint32_t free_buffers() const { return pool_.free(); }
 
  private:
-  // Layouts of virtio 1.x section 2.7.5, 2.7.8.
-  struct Descriptor {
-    uint64_t address;
-    uint32_t length;
-    uint16_t flags;
-    uint16_t next;
-  };
+  // Virtio 1.x section 2.7.8.
   struct UsedElement {
     uint32_t id;
     uint32_t length;
-  };
-  // A chain that was made available, by its head.
-  struct Chain {
-    uint16_t descriptors;  // of the ring that it takes; 0 = not available
-    uint16_t segments;
-    uint32_t bytes;
   };
 
   explicit DriverRing(Config config);
@@ -125,24 +113,19 @@ class DriverRing {
   UsedElement* used_ring(uint32_t slot) const { return reinterpret_cast<UsedElement*>(used_ + 4) + slot; }
   uint16_t* avail_event() const { return reinterpret_cast<uint16_t*>(used_ + 4 + 8 * config_.num); }
 
-  uint64_t guest_address_of(size_t offset) const { return config_.guest_address + offset; }
-  uint32_t* buffers_of(uint16_t head) { return &buffers_[size_t{head} * config_.max_segments]; }
   uint16_t pending() const;
   Result<uint16_t> checked_pending() const;
   bool take_used(uint16_t ahead, UsedElement& element) const;
   static Error unknown(const UsedElement& element);
   Result<uint16_t> check_received() const;
-  uint32_t needed_descriptors(uint32_t segments) const { return config_.indirect && segments > 1 ? 1 : segments; }
   // vhost drops what is shorter than an Ethernet header, and spins on what is shorter than the virtio header.
   uint32_t smallest_packet() const { return config_.vnet_hdr_len + 14; }
   bool offer(uint32_t offset, uint32_t length);
   bool lend(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
   Error refusal(const Burst& burst, uint32_t packet, size_t segment) const;
   void take_back(const Burst& burst, size_t segments, uint32_t descriptors);
+  void put_available(uint16_t head) { *avail_ring(next_available_++ & mask_) = head; }
   void make_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
-  void write_chain(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
-  void write_indirect(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
-  void return_descriptors(uint16_t head);
   Result<uint32_t> recycle_sent(uint32_t frames);
   Result<uint32_t> recycle_received(uint32_t frames);
   void went_through(uint32_t chains, uint32_t frames, uint64_t bytes);
@@ -151,19 +134,12 @@ class DriverRing {
   Config config_;
   uint8_t* memory_;
   uint8_t* buffer_memory_;
-  Descriptor* desc_;
   uint8_t* avail_;
   uint8_t* used_;
   uint16_t mask_;
 
-  // What the driver knows is kept here: what the device could write to is never read back.
   BufferPool pool_;
-  std::vector<uint16_t> free_descriptors_;  // a stack
-  uint32_t free_descriptor_count_ = 0;
-  std::vector<uint16_t> next_;     // by descriptor: the next one of its chain
-  std::vector<Chain> chains_;      // by head
-  std::vector<uint32_t> buffers_;  // by head times max_segments
-
+  DescriptorTable descriptors_;
   uint16_t next_available_ = 0;
   uint16_t last_published_ = 0;
   uint16_t last_used_ = 0;

@@ -116,17 +116,17 @@ export const NATIVE_SYS: readonly Fault[] = [
   },
   {
     name: 'the slot of the available ring wraps one entry too early',
-    file: 'native/sys/driver_ring.cc',
-    line: '*avail_ring(next_available_++ & mask_) = head;',
-    faulty: '*avail_ring(next_available_++ % mask_) = head;',
+    file: 'native/sys/driver_ring.h',
+    line: 'void put_available(uint16_t head) { *avail_ring(next_available_++ & mask_) = head; }',
+    faulty: 'void put_available(uint16_t head) { *avail_ring(next_available_++ % mask_) = head; }',
     test: 'unit/driver-ring',
     title: 'the ring loop of the driver transmitting fills a ring of 32768 entries to the last, twice round 16 bits',
   },
   {
     name: 'a device may return what it was not given',
-    file: 'native/sys/driver_ring.cc',
-    line: 'return element.id < config_.num && chains_[element.id].descriptors > 0;',
-    faulty: 'return element.id < config_.num;',
+    file: 'native/sys/descriptor_table.h',
+    line: 'bool begins(uint32_t id) const { return id < config_.num && chains_[id].descriptors > 0; }',
+    faulty: 'bool begins(uint32_t id) const { return id < config_.num; }',
     test: 'unit/driver-ring',
     title:
       'the ring loop of the driver refuses a device that returns a descriptor that it was not given, and goes on refusing it',

@@ -27,10 +27,16 @@ function openFiles(): string[] {
     .map((target) => `fd ${target.replace(/^(socket|pipe):\[\d+\]$/, '$1')}`)
 }
 
+/** The names of this process's threads, those that were joined this moment among them: the kernel lists a thread for a while longer. */
+export function threadNames(): string[] {
+  return readdirSync('/proc/self/task').flatMap(
+    (tid) => unlessGone(() => readFileSync(`/proc/self/task/${tid}/comm`, 'utf8')) ?? [],
+  )
+}
+
 // libuv makes the threads of its pool at the first file or DNS request and keeps them; they are not the caller's.
 function threads(): string[] {
-  return readdirSync('/proc/self/task')
-    .flatMap((tid) => unlessGone(() => readFileSync(`/proc/self/task/${tid}/comm`, 'utf8')) ?? [])
+  return threadNames()
     .filter((comm) => comm !== 'libuv-worker' && !isVhostWorker(comm))
     .map((comm) => `thread ${comm}`)
 }
@@ -56,9 +62,7 @@ export function vhostWorkers(): string[] {
     if (isVhostWorker(comm)) found.push(`vhost worker ${comm}`)
     else if (!comm.startsWith('kthread')) others.add(pid)
   }
-  const own = readdirSync('/proc/self/task')
-    .flatMap((tid) => unlessGone(() => readFileSync(`/proc/self/task/${tid}/comm`, 'utf8')) ?? [])
-    .filter(isVhostWorker)
+  const own = threadNames().filter(isVhostWorker)
   return [...found, ...own.map((comm) => `vhost worker ${comm}`)]
 }
 

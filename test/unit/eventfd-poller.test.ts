@@ -1,17 +1,18 @@
 // EventFd and watchReadable on this machine's kernel: counts are exact, stopping stops, and who keeps the process alive.
 
 import assert from 'node:assert/strict'
-import { openSync, readdirSync, readFileSync } from 'node:fs'
+import { openSync, readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { EventFd, type Watch, watchReadable } from '../../lib/event/index.ts'
+import { threadNames } from '../support/resources.ts'
 import { runScenario } from '../support/run-scenario.ts'
+import { soon } from '../support/soon.ts'
 
-const pollThreads = (): number =>
-  readdirSync('/proc/self/task').filter(
-    (tid) => readFileSync(`/proc/self/task/${tid}/comm`, 'utf8') === 'vhost-net-poll\n',
-  ).length
+const pollThreads = (): number => threadNames().filter((name) => name === 'vhost-net-poll').length
+
+const noPollThread = (): Promise<void> => soon('the end of the thread', () => pollThreads() === 0)
 
 describe('EventFd', () => {
   let event: EventFd
@@ -210,7 +211,7 @@ describe('watchReadable', () => {
     await until(() => total === 1n)
   })
 
-  it('refuses what cannot be polled and what is closed, and leaves no thread', () => {
+  it('refuses what cannot be polled and what is closed, and leaves no thread', async () => {
     const file = EventFd.fromFd(openSync(fileURLToPath(import.meta.url), 'r'), 'a file')
     try {
       assert.throws(() => watch(file, () => undefined), {
@@ -223,27 +224,27 @@ describe('watchReadable', () => {
       file.close()
     }
     assert.throws(() => watch(file, () => undefined), { name: 'StateError', code: 'ERR_CLOSED' })
-    assert.equal(pollThreads(), 0)
+    await noPollThread()
   })
 
-  it('complains where the fd was closed under it, and still ends', () => {
+  it('complains where the fd was closed under it, and still ends', async () => {
     const event = EventFd.create('closed too early')
     const early = watchReadable(event, () => undefined, { keepAlive: true })
     event.close()
     assert.throws(() => early.stop(), { name: 'SystemCallError', code: 'EBADF', hint: /before closing/ })
     early.stop()
-    assert.equal(pollThreads(), 0)
+    await noPollThread()
   })
 
   it('has one thread for all watches, while there is one', async () => {
-    assert.equal(pollThreads(), 0)
+    await noPollThread()
     const two = [watch(create(), () => undefined), watch(create(), () => undefined)]
     two[0]!.stop()
     // It gives itself its name.
     await until(() => pollThreads() > 0)
     assert.equal(pollThreads(), 1)
     two[1]!.stop()
-    assert.equal(pollThreads(), 0)
+    await noPollThread()
   })
 
   describe('in a process of its own', function () {
