@@ -16,7 +16,7 @@ export const DRIVER: readonly Fault[] = [
     file: 'lib/driver/tx-queue.ts',
     line: 'for (let inFlight = this.inFlight; inFlight > 0; inFlight = this.inFlight) {',
     faulty: 'for (let inFlight = this.inFlight; inFlight > 1; inFlight = this.inFlight) {',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-lying-device',
     title: 'the ring loop of the driver refuses a device that lies to who waits for it',
   },
   {
@@ -32,7 +32,7 @@ export const DRIVER: readonly Fault[] = [
     file: 'lib/driver/queue.ts',
     line: 'this.#calls += calls',
     faulty: 'this.#calls += 0',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-calls',
     title: 'the ring loop of the driver asking for calls wakes who waits at the call, and counts it',
   },
   {

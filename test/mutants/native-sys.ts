@@ -101,7 +101,7 @@ export const NATIVE_SYS: readonly Fault[] = [
     file: 'native/sys/driver_ring.cc',
     line: 'return static_cast<uint16_t>(now - event - 1) < static_cast<uint16_t>(now - before);',
     faulty: 'return static_cast<uint16_t>(now - event - 1) <= static_cast<uint16_t>(now - before);',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-transmit-ring',
     title:
       'the ring loop of the driver transmitting keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC',
   },
@@ -119,7 +119,7 @@ export const NATIVE_SYS: readonly Fault[] = [
     file: 'native/sys/driver_ring.h',
     line: 'void put_available(uint16_t head) { *avail_ring(next_available_++ & mask_) = head; }',
     faulty: 'void put_available(uint16_t head) { *avail_ring(next_available_++ % mask_) = head; }',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-transmit-ring',
     title: 'the ring loop of the driver transmitting fills a ring of 32768 entries to the last, twice round 16 bits',
   },
   {
@@ -127,7 +127,7 @@ export const NATIVE_SYS: readonly Fault[] = [
     file: 'native/sys/descriptor_table.h',
     line: 'bool begins(uint32_t id) const { return id < config_.num && chains_[id].descriptors > 0; }',
     faulty: 'bool begins(uint32_t id) const { return id < config_.num; }',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-lying-device',
     title:
       'the ring loop of the driver refuses a device that returns a descriptor that it was not given, and goes on refusing it',
   },
@@ -136,7 +136,7 @@ export const NATIVE_SYS: readonly Fault[] = [
     file: 'native/sys/buffer_pool.h',
     line: 'uint64_t{offset - offset_of(buffer)} + length <= buffer_size_;',
     faulty: 'uint64_t{offset - offset_of(buffer)} + length <= buffer_size_ + 1;',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: 'the ring loop of the driver refuses a caller who sends a segment longer than a buffer, and sends nothing',
   },
   {

@@ -122,7 +122,7 @@ export const NATIVE_WRAP: readonly Fault[] = [
     file: 'native/wrap/ring.cc',
     line: 'if (handle.kick.closed()) throw_closed(value.Env(), "kick of the ring");',
     faulty: 'static_cast<void>(handle.kick);',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title:
       'the ring loop of the driver refuses a caller who has closed the kick, whose number may be that of another file by now',
   },

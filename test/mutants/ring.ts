@@ -35,7 +35,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'store_release(used_event(), static_cast<uint16_t>(last_used_ + 0x8000));',
     faulty: 'store_release(used_event(), last_used_);',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-calls',
     title: `${TEST} asking for calls wants none while nobody waits, wherever the device stands, with EVENT_IDX`,
   },
   {
@@ -43,7 +43,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: 'native/sys/descriptor_table.h',
     line: 'while (free_count_ < free) chains_[free_[free_count_++]].descriptors = 0;',
     faulty: 'while (free_count_ + 1 < free) chains_[free_[free_count_++]].descriptors = 0;',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends a bad packet behind good ones: the ring has room for as many as before`,
   },
   {
@@ -51,7 +51,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: 'native/sys/descriptor_table.h',
     line: 'while (free_count_ < free) chains_[free_[free_count_++]].descriptors = 0;',
     faulty: 'free_count_ = free;',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends a bad packet behind good ones: the device was given none of their descriptors`,
   },
   {
@@ -59,7 +59,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'next_available_ = last_published_;',
     faulty: 'static_cast<void>(last_published_);',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends a good packet and a bad one, and sends nothing`,
   },
   {
@@ -67,7 +67,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'for (uint32_t i = 0; i < lent; i++) pool_.back_to_caller(pool_.buffer_of(offsets[i]));',
     faulty: 'for (uint32_t i = 1; i < lent; i++) pool_.back_to_caller(pool_.buffer_of(offsets[i]));',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends a segment of no bytes, and sends nothing`,
   },
   {
@@ -75,7 +75,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'pool_.lend_to_ring(pool_.buffer_of(offsets[lent]));',
     faulty: 'static_cast<void>(offsets[lent]);',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends two halves of one buffer as two segments, and sends nothing`,
   },
   {
@@ -83,7 +83,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: 'native/sys/buffer_pool.h',
     line: 'void lend_to_ring(uint32_t buffer) { owner_[buffer] = Owner::kRing; }',
     faulty: 'void lend_to_ring(uint32_t buffer) { owner_[buffer] = Owner::kCaller; }',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends one buffer in two packets, and sends nothing`,
   },
   {
@@ -91,7 +91,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'if (!pool_.callers(offsets[i], 0)) {',
     faulty: 'if (pool_.buffer_of(offsets[i]) >= config_.buffer_count) {',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who gives a buffer back twice at once`,
   },
   {
@@ -99,7 +99,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'pool_.take_back(i);',
     faulty: 'static_cast<void>(i);',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who gives back a buffer of its own and one that is not: both stay where they were`,
   },
   {
@@ -123,7 +123,7 @@ export const RING_LOOP: readonly Fault[] = [
     file: RING,
     line: 'if (buffers < 1 || buffers > pending.value())',
     faulty: 'if (buffers < 1)',
-    test: 'unit/driver-ring',
+    test: 'unit/driver-lying-device',
     title: `${TEST} refuses a device that says that a packet has more buffers than it returned, and goes on refusing it`,
   },
   {
