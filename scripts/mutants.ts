@@ -1,12 +1,11 @@
 // `npm run mutants`: plants the faults of test/mutants, each in a tree of its own, and sees that the named test fails.
 // The last line is "N caught, N survived".
 
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
-import path from 'node:path'
+import { mkdirSync, rmSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { Fault } from '../test/mutants/fault.ts'
 import { FAULTS } from '../test/mutants/index.ts'
-import { cacheDirectory } from './lab/project.ts'
+import { removeLeftovers, temporaryDirectory } from './lab/leftovers.ts'
 import { lineNumberOf } from './mutants/plant.ts'
 import { Session } from './mutants/session.ts'
 import { type Judged, placeOf, table } from './mutants/table.ts'
@@ -37,24 +36,7 @@ const { values: options } = parseArgs({
   },
 })
 
-const prefix = 'mutants-'
-const ownDirectory = path.join(cacheDirectory, `${prefix}${process.pid}`)
-
-const isAlive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
-
-/** What a run left that was killed. */
-const removeLeftovers = (): void => {
-  const names = existsSync(cacheDirectory) ? readdirSync(cacheDirectory) : []
-  for (const name of names.filter((each) => each.startsWith(prefix))) {
-    if (!isAlive(Number(name.slice(prefix.length)))) rmSync(path.join(cacheDirectory, name), { recursive: true })
-  }
-}
+const ownDirectory = temporaryDirectory('mutants', process.pid)
 
 const show = (judged: readonly Judged[]): void => {
   const caught = judged.filter(({ verdict }) => verdict.caught).length
@@ -106,7 +88,7 @@ const main = async (): Promise<void> => {
     interrupted.abort()
   }
   for (const signal of signals) process.on(signal, interrupt)
-  removeLeftovers()
+  removeLeftovers('mutants')
   mkdirSync(ownDirectory, { recursive: true })
   try {
     const session = new Session(ownDirectory, faults, interrupted.signal)

@@ -1,22 +1,21 @@
 // The kernel's console: kept in a file as a whole, and in memory as far as a failure report needs it.
 
 import { createWriteStream, type WriteStream } from 'node:fs'
-import path from 'node:path'
 import type { Readable } from 'node:stream'
-import { cacheDirectory } from './project.ts'
 
 const reportedLines = 60
 const keptCharacters = 64 * 1024
 
 export class KernelConsole {
-  static readonly file = path.join(cacheDirectory, 'console.log')
-
+  readonly file: string
+  readonly #output: WriteStream
   #text = ''
-  readonly #file: WriteStream = createWriteStream(KernelConsole.file)
 
-  constructor(source: Readable) {
+  constructor(source: Readable, file: string) {
+    this.file = file
+    this.#output = createWriteStream(file)
     source.on('data', (chunk: Buffer) => {
-      this.#file.write(chunk)
+      this.#output.write(chunk)
       this.#text = (this.#text + chunk.toString('latin1')).slice(-keptCharacters)
     })
   }
@@ -31,6 +30,6 @@ export class KernelConsole {
   }
 
   close(): Promise<void> {
-    return new Promise((resolve) => this.#file.end(resolve))
+    return new Promise((resolve) => this.#output.end(resolve))
   }
 }

@@ -5,12 +5,16 @@ import { exitCodes, LabError, signalExitCodes } from './failure.ts'
 import { runHere } from './here.ts'
 import type { Job } from './initramfs.ts'
 import { type Kernel, provideKernel } from './kernels.ts'
-import { lockLab } from './lock.ts'
+import { alone, takeSlot } from './lock.ts'
 import { type LabOptions, parseOptions, usage } from './options.ts'
+import { cacheDirectory } from './project.ts'
 import { say } from './report.ts'
 import { type Limits, run } from './run.ts'
 
 const systemPath = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+
+/** The console of the machine that ran last in this place. */
+const consoleFile = (slot: number): string => path.join(cacheDirectory, `console-${slot}.log`)
 
 /** With this Node.js first, wherever it is installed. */
 const searchPath = (): string => {
@@ -40,14 +44,14 @@ const runInLab = async (options: LabOptions): Promise<number> => {
       `the lab runs this machine's programs on an x86-64 kernel, not ${process.arch}`,
     )
   }
-  await lockLab()
-  const kernel = await provideKernel(options.kernel)
+  const slot = await takeSlot()
+  const kernel = await alone('kernels', () => provideKernel(options.kernel))
   const { cpus, memory, append, icount, outDirectory, shell } = options
   const limits: Limits = shell
     ? { total: Number.POSITIVE_INFINITY, quiet: Number.POSITIVE_INFINITY }
     : { total: options.timeout, quiet: options.quietTimeout }
   const machine = { kernel, cpus, memory, append, icount, outDirectory, terminal: shell }
-  return run(machine, jobFor(options, kernel), limits)
+  return run(machine, jobFor(options, kernel), consoleFile(slot), limits)
 }
 
 const main = async (args: readonly string[]): Promise<number> => {

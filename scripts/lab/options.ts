@@ -37,7 +37,8 @@ Exit code: COMMAND's own, or 128 + N if signal N ended it, or one of the lab's:
 If it is COMMAND that ends with one of these, the lab says so on stderr.
 
 Kernels come from the Debian mirror that apt uses on this machine, or from the one that the variable LAB_MIRROR names,
-with Debian's signature checked. Everything that the lab itself says goes to stderr. The kernel's console is kept in .lab/console.log.
+with Debian's signature checked. Everything that the lab itself says goes to stderr. The kernel's console is kept in
+.lab/console-0.log; of a lab that runs beside another one, in console-1.log, and so on: there can be as many as CPUs.
 `
 
 export interface LabOptions {

@@ -2,14 +2,14 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { KernelConsole } from './console.ts'
 import { exitCodes, LabError, signalExitCodes } from './failure.ts'
 import { type Job, writeInitramfs } from './initramfs.ts'
-import { cacheDirectory } from './project.ts'
+import { removeLeftovers, temporaryDirectory } from './leftovers.ts'
 import { type Channel, channels, firstChannelFd, type MachineOptions, qemuArguments } from './qemu.ts'
 import { say } from './report.ts'
 import { attachTerminal } from './terminal.ts'
@@ -57,11 +57,11 @@ class Machine extends EventEmitter {
   #qemuOutput = ''
   #quietTimer: NodeJS.Timeout | undefined
 
-  constructor(args: readonly string[], limits: Limits) {
+  constructor(args: readonly string[], consoleFile: string, limits: Limits) {
     super()
     this.#limits = limits
     this.#qemu = startQemu(args)
-    this.#console = new KernelConsole(this.channel('console'))
+    this.#console = new KernelConsole(this.channel('console'), consoleFile)
     for (const stream of [this.#qemu.stdout, this.#qemu.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
         this.#qemuOutput += chunk.toString()
@@ -130,7 +130,7 @@ class Machine extends EventEmitter {
     if (exitCode > 128) return new LabError(exitCode, reason)
     const parts = [reason]
     if (this.#qemuOutput !== '') parts.push(`QEMU said:\n${this.#qemuOutput.trimEnd()}`)
-    parts.push(`the last lines of the kernel's console (all of it: ${KernelConsole.file}):\n${this.#console.tail}`)
+    parts.push(`the last lines of the kernel's console (all of it: ${this.#console.file}):\n${this.#console.tail}`)
     return new LabError(exitCode, parts.join('\n'))
   }
 
@@ -167,27 +167,24 @@ class Machine extends EventEmitter {
   }
 }
 
-const runPrefix = 'run-'
-
 /** Where the runner with this process id keeps its temporary files. */
-export const runDirectory = (pid: number): string => path.join(cacheDirectory, `${runPrefix}${pid}`)
-
-/** Removes what runners left that were killed: whoever holds the lock is the only one that runs. */
-const removeLeftovers = async (): Promise<void> => {
-  const names = (await readdir(cacheDirectory)).filter((name) => name.startsWith(runPrefix))
-  for (const name of names) await rm(path.join(cacheDirectory, name), { recursive: true })
-}
+export const runDirectory = (pid: number): string => temporaryDirectory('run', pid)
 
 /** Boots the machine, lets it do the job, and hands back the command's exit code. */
-export const run = async (options: Omit<MachineOptions, 'initramfs'>, job: Job, limits: Limits): Promise<number> => {
+export const run = async (
+  options: Omit<MachineOptions, 'initramfs'>,
+  job: Job,
+  consoleFile: string,
+  limits: Limits,
+): Promise<number> => {
   const directory = runDirectory(process.pid)
-  await removeLeftovers()
+  removeLeftovers('run')
   await mkdir(directory, { recursive: true })
   await mkdir(options.outDirectory, { recursive: true })
   try {
     const initramfs = path.join(directory, 'initramfs')
     await writeInitramfs(options.kernel, job, initramfs)
-    return await runMachine(new Machine(qemuArguments({ ...options, initramfs }), limits), options)
+    return await runMachine(new Machine(qemuArguments({ ...options, initramfs }), consoleFile, limits), options)
   } finally {
     await rm(directory, { recursive: true, force: true })
   }

@@ -1,0 +1,75 @@
+// What `npm test` consists of.
+
+import { defaultKernel, isKernelName, type KernelName, kernelNames } from '../lab/kernels.ts'
+
+export interface Stage {
+  /** The option that chooses it, together with others. */
+  readonly option: 'unit' | 'package-tests' | 'kernel-tests' | 'lab-tests'
+  /** In front of each line of its output, where others run beside it. */
+  readonly label: string
+  readonly name: string
+  /** Patterns below dist/test. */
+  readonly files: readonly string[]
+  /** Seconds for one test. */
+  readonly testTimeout: number
+  /** In the lab, on this kernel; on this machine if there is none. */
+  readonly kernel?: KernelName
+}
+
+const kernelNamed = (name: string): KernelName => {
+  if (isKernelName(name)) return name
+  throw new Error(`--kernel must be one of ${kernelNames.join(', ')}, not ${name}`)
+}
+
+/** On the kernel asked for, else on this machine's own where it can, else on the lab's default. */
+const inFull = (asked: string | undefined, missing: readonly string[]): Stage => {
+  const stage = { option: 'kernel-tests', files: ['kernel/**/*.test.js'], testTimeout: 60 } as const
+  if (asked === undefined && missing.length === 0)
+    return { ...stage, label: 'here', name: 'kernel tests, on this machine' }
+  const kernel = kernelNamed(asked ?? defaultKernel)
+  const reason = asked === undefined ? `, since this machine lacks ${missing.join(' and ')}` : ''
+  return { ...stage, kernel, label: kernel, name: `kernel tests, all of them, in the lab on ${kernel}${reason}` }
+}
+
+// What other kernels do differently. vhost-ioctls, tun-ioctls, memory: which ioctls and features there are, and how each
+// refuses. bad-input: what the worker makes of a bad ring. lifetime: before 6.4 the worker is a kernel thread, since then a
+// thread of this process. Frames pass in memory and readme; the other files vary what this package does with them, not
+// the kernel, and would take longer than all these: `--kernel` runs everything on another one.
+const everywhere = ['vhost-ioctls', 'tun-ioctls', 'memory', 'bad-input', 'readme']
+const differing: Readonly<Record<KernelName, readonly string[]>> = {
+  '6.1': [...everywhere, 'lifetime'],
+  '6.12': everywhere,
+  '7.3': everywhere,
+}
+
+const inPart = (kernel: KernelName): Stage => ({
+  option: 'kernel-tests',
+  label: kernel,
+  name: `kernel tests, those that the kernel's version can change, in the lab on ${kernel}`,
+  files: differing[kernel].map((name) => `kernel/${name}.test.js`),
+  testTimeout: 60,
+  kernel,
+})
+
+/**
+ * The longest first, so that those that run side by side end at about the same time.
+ * @param kernel the one to run everything on, and no other.
+ * @param missing what this machine lacks for the kernel tests.
+ */
+export const stagesOf = (kernel: string | undefined, missing: readonly string[]): Stage[] => {
+  const full = inFull(kernel, missing)
+  const others = kernel === undefined ? kernelNames.filter((name) => name !== full.kernel) : []
+  return [
+    full,
+    ...others.map(inPart),
+    { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
+    {
+      option: 'package-tests',
+      label: 'package',
+      name: 'tests of the package',
+      files: ['package/**/*.test.js'],
+      testTimeout: 20,
+    },
+    { option: 'unit', label: 'unit', name: 'unit tests', files: ['unit/**/*.test.js'], testTimeout: 20 },
+  ]
+}
