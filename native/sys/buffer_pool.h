@@ -36,6 +36,14 @@ class BufferPool {
     free_[free_count_++] = buffer;
   }
   void lend_to_ring(uint32_t buffer) { owner_[buffer] = Owner::kRing; }
+  // Lends buffers of the caller's with so many bytes in them each, up to the first that is not in order or has fewer
+  // than `smallest`. Returns their number.
+  uint32_t lend(const uint32_t* offsets, const uint32_t* lengths, uint32_t count, uint32_t smallest) {
+    uint32_t lent = 0;
+    for (; lent < count && lengths[lent] >= smallest && callers(offsets[lent], lengths[lent]); lent++)
+      lend_to_ring(buffer_of(offsets[lent]));
+    return lent;
+  }
   void back_to_caller(uint32_t buffer) { owner_[buffer] = Owner::kCaller; }
   // Undoes the latest `count` calls of give(): the buffers are the caller's again.
   void take_back(uint32_t count) {

@@ -42,6 +42,27 @@ uint16_t DescriptorTable::make(const BufferPool& pool, const uint32_t* offsets, 
   return head;
 }
 
+void DescriptorTable::make_singles(const BufferPool& pool, const uint32_t* offsets, const uint32_t* lengths,
+                                   uint32_t count, uint16_t* heads) {
+  // In registers: what the loop writes to could be these, for all that the compiler knows.
+  Descriptor* desc = desc_;
+  Chain* chains = chains_.data();
+  uint32_t* buffers = buffers_.data();
+  const uint16_t* top = &free_[free_count_];
+  const uint64_t pool_address = guest_address_of(config_.pool);
+  const uint32_t buffer_size = pool.buffer_size();
+  const size_t max_segments = config_.max_segments;
+  const uint16_t direction = direction_;
+  for (uint32_t i = 0; i < count; i++) {
+    uint16_t head = *--top;
+    desc[head] = {pool_address + offsets[i], lengths[i], direction, 0};
+    chains[head] = {1, 1, lengths[i]};
+    buffers[head * max_segments] = offsets[i] / buffer_size;
+    heads[i] = head;
+  }
+  free_count_ -= count;
+}
+
 void DescriptorTable::write_chain(uint16_t head, const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
   uint16_t at = head;
   for (uint32_t i = 0; i < count; i++) {

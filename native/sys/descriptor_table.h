@@ -43,14 +43,9 @@ class DescriptorTable {
 
   // Makes a chain and returns its head. needed(count) descriptors must be free; offsets are into the pool.
   uint16_t make(const BufferPool& pool, const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
-  // The common one, of a single segment.
-  uint16_t make(uint32_t buffer, uint32_t offset, uint32_t length) {
-    uint16_t head = free_[--free_count_];
-    desc_[head] = {guest_address_of(config_.pool + offset), length, direction_, 0};
-    buffers_[size_t{head} * config_.max_segments] = buffer;
-    chains_[head] = {1, 1, length};
-    return head;
-  }
+  // Makes chains of one segment each, and writes their heads.
+  void make_singles(const BufferPool& pool, const uint32_t* offsets, const uint32_t* lengths, uint32_t count,
+                    uint16_t* heads);
 
   // Whatever the device says: whether a chain begins there.
   bool begins(uint32_t id) const { return id < config_.num && chains_[id].descriptors > 0; }

@@ -1,6 +1,7 @@
 #include "sys/driver_ring.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <chrono>
@@ -162,33 +163,47 @@ Result<void> DriverRing::publish() {
   return eventfd_write(config_.kick, 1);
 }
 
-// The common packet, of one segment: what lend() and make_available() do, at once.
-inline bool DriverRing::offer(uint32_t offset, uint32_t length) {
-  if (length < smallest_packet() || !pool_.callers(offset, length)) return false;
-  uint32_t buffer = pool_.buffer_of(offset);
-  pool_.lend_to_ring(buffer);
-  put_available(descriptors_.make(buffer, offset, length));
-  return true;
+// The common packets, of one segment: as many as come next, are in order and find room. Returns their number.
+uint32_t DriverRing::offer_singles(const Burst& burst, size_t packet, size_t segment) {
+  size_t most = std::min({burst.packets - packet, burst.segment_count - segment, size_t{descriptors_.free()}});
+  const uint32_t* segments = burst.segments + packet;
+  auto singles = std::find_if(segments, segments + most, [](uint32_t count) { return count != 1; }) - segments;
+  const uint32_t* offsets = burst.offsets + segment;
+  const uint32_t* lengths = burst.lengths + segment;
+  uint32_t lent = pool_.lend(offsets, lengths, static_cast<uint32_t>(singles), smallest_packet());
+  make_singles_available(offsets, lengths, lent);
+  return lent;
+}
+
+// There must be as many descriptors.
+void DriverRing::make_singles_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count) {
+  for (uint32_t run; count > 0; count -= run, offsets += run, lengths += run) {
+    uint32_t slot = next_available_ & mask_;
+    run = std::min(count, config_.num - slot);
+    descriptors_.make_singles(pool_, offsets, lengths, run, avail_ring(slot));
+    next_available_ = static_cast<uint16_t>(next_available_ + run);
+  }
 }
 
 Result<uint32_t> DriverRing::send(const Burst& burst) {
   uint32_t descriptors = descriptors_.free();
   uint32_t packet = 0;
   size_t segment = 0;
-  for (; packet < burst.packets; packet++) {
+  while (true) {
+    uint32_t singles = offer_singles(burst, packet, segment);
+    packet += singles;
+    segment += singles;
+    if (packet == burst.packets) break;
     uint32_t count = burst.segments[packet];
     bool whole = count >= 1 && count <= config_.max_segments && count <= burst.segment_count - segment;
     if (whole && descriptors_.free() < descriptors_.needed(count)) break;
-    if (count == 1 && whole && offer(burst.offsets[segment], burst.lengths[segment])) {
-      segment++;
-      continue;
-    }
     if (!whole || !lend(burst.offsets + segment, burst.lengths + segment, count)) {
       take_back(burst, segment, descriptors);
       if (whole) return refusal(burst, packet, segment);
       return misused("packet " + std::to_string(packet) + " has " + std::to_string(count) + " segments");
     }
     make_available(burst.offsets + segment, burst.lengths + segment, count);
+    packet++;
     segment += count;
   }
   if (auto published = publish(); !published.ok()) return published.error();
@@ -216,21 +231,22 @@ Error DriverRing::unknown(const UsedElement& element) {
 Result<uint32_t> DriverRing::reclaim() {
   auto pending = checked_pending();
   if (!pending.ok()) return pending.error();
-  uint32_t taken = 0;
+  const uint16_t count = pending.value();
+  uint16_t taken = 0;
   uint64_t bytes = 0;
   UsedElement element;
-  for (; taken < pending.value() && take_used(0, element); taken++) {
+  for (; taken < count && take_used(taken, element); taken++) {
     auto head = static_cast<uint16_t>(element.id);
     const DescriptorTable::Chain chain = descriptors_.chain(head);
     const uint32_t* buffers = descriptors_.buffers_of(head);
     for (uint16_t s = 0; s < chain.segments; s++) pool_.give(buffers[s]);
     descriptors_.give_back(head);
-    last_used_++;
     bytes += chain.bytes;
   }
+  last_used_ = static_cast<uint16_t>(last_used_ + taken);
   if (taken > 0) went_through(taken, taken, bytes);
-  if (taken < pending.value()) return unknown(element);
-  return taken;
+  if (taken < count) return unknown(element);
+  return uint32_t{taken};
 }
 
 // Chains that came back in order, as so many frames.
@@ -243,11 +259,17 @@ void DriverRing::went_through(uint32_t chains, uint32_t frames, uint64_t bytes) 
 
 Result<uint32_t> DriverRing::post() {
   uint32_t posted = std::min(pool_.free(), descriptors_.free());
-  for (uint32_t i = 0; i < posted; i++) {
-    uint32_t buffer = pool_.take();
-    uint32_t offset = pool_.offset_of(buffer);
-    pool_.lend_to_ring(buffer);
-    make_available(&offset, &config_.buffer_size, 1);
+  std::array<uint32_t, 64> offsets;
+  std::array<uint32_t, 64> lengths;
+  lengths.fill(config_.buffer_size);
+  for (uint32_t left = posted, run; left > 0; left -= run) {
+    run = std::min(left, static_cast<uint32_t>(offsets.size()));
+    for (uint32_t i = 0; i < run; i++) {
+      uint32_t buffer = pool_.take();
+      pool_.lend_to_ring(buffer);
+      offsets[i] = pool_.offset_of(buffer);
+    }
+    make_singles_available(offsets.data(), lengths.data(), run);
   }
   if (auto published = publish(); !published.ok()) return published.error();
   return posted;

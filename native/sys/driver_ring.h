@@ -120,7 +120,8 @@ class DriverRing {
   Result<uint16_t> check_received() const;
   // vhost drops what is shorter than an Ethernet header, and spins on what is shorter than the virtio header.
   uint32_t smallest_packet() const { return config_.vnet_hdr_len + 14; }
-  bool offer(uint32_t offset, uint32_t length);
+  uint32_t offer_singles(const Burst& burst, size_t packet, size_t segment);
+  void make_singles_available(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
   bool lend(const uint32_t* offsets, const uint32_t* lengths, uint32_t count);
   Error refusal(const Burst& burst, uint32_t packet, size_t segment) const;
   void take_back(const Burst& burst, size_t segments, uint32_t descriptors);

@@ -56,8 +56,9 @@ async function measureInLab(
   ] as string[]
   const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), '--icount', '--kernel', kernel]
   const limits = ['--timeout', '5400', '--quiet-timeout', '600']
+  const append = ['--append', 'init_on_alloc=0']
   await rm(result, { force: true })
-  const status = await runChild([...(lab as string[]), ...limits, '--out', out, '--', ...command], process.env)
+  const status = await runChild([...(lab as string[]), ...append, ...limits, '--out', out, '--', ...command], process.env)
   if (status !== 0) throw new LabError(status, `the measurement ended with ${status}`)
   return JSON.parse(readFileSync(result, 'utf8')) as DriverBench
 }
