@@ -26,14 +26,18 @@ import { Virtqueue, type VirtqueueState } from './virtqueue.ts'
 
 const { VIRTIO_CONFIG_S_DRIVER_OK: DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET: NEEDS_RESET } = VIRTIO_CONFIG_S
 const VERSION_1 = featureSet(VIRTIO_F.VIRTIO_F_VERSION_1)
-/** What no device can have here: rings are split, and the status has no SUSPEND. */
-const NOT_SERVED = featureSet(VIRTIO_F.VIRTIO_F_RING_PACKED, VIRTIO_F.VIRTIO_F_SUSPEND)
+/** What no device can have here: rings are split, barriers are those between CPUs, and the status has no SUSPEND. */
+const NOT_SERVED = featureSet(
+  VIRTIO_F.VIRTIO_F_RING_PACKED,
+  VIRTIO_F.VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F.VIRTIO_F_SUSPEND,
+)
 
 export interface VirtioDeviceOptions {
   /** The type's number (section 5): 1 is a network device, 4 an entropy source. */
   deviceId: number
   memory: GuestMemory
-  /** What it can do. VERSION_1 is added; what lacks something it needs is not offered, nor are packed rings and SUSPEND. */
+  /** What it can do. VERSION_1 is added; what lacks something it needs is not offered, nor what no device can have here. */
   features: bigint
   /** What its features need. */
   rules?: readonly FeatureRule[]

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import Mocha from 'mocha'
-import { projectRoot } from '../lab/project.ts'
+import { projectRoot } from './lab/project.ts'
 
 /**
  * Full titles of the tests of a file such as `'unit/memory'`; none where it is not there. Of kernel tests those that

@@ -1,0 +1,39 @@
+// What `npm run conformance` tells: a line for each chapter, then what is missing.
+
+import { type Chapter, type Conformance, STATUSES } from './check.ts'
+
+const COLUMNS = ['chapter', 'rows', ...STATUSES, 'missing']
+
+const cells = ({ name, rows, counts, missing }: Chapter): string[] =>
+  [name, rows, ...STATUSES.map((status) => counts[status]), missing.length].map(String)
+
+function total(chapters: readonly Chapter[]): string[] {
+  const numbers = chapters.map((chapter) => cells(chapter).slice(1).map(Number))
+  return ['all', ...COLUMNS.slice(1).map((_, i) => String(numbers.reduce((sum, row) => sum + row[i]!, 0)))]
+}
+
+/** The words in lines of at most `width` columns. */
+function wrap(words: readonly string[], width: number): string[] {
+  const lines: string[] = []
+  for (const word of words) {
+    const line = lines.at(-1)
+    if (line !== undefined && line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`
+    else lines.push(word)
+  }
+  return lines
+}
+
+/** Lines of at most `width` columns, which is 80 at least. */
+export function conformanceTable({ chapters, problems }: Conformance, width: number): string[] {
+  const line = (row: readonly string[]): string =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(7) : cell.padStart(COLUMNS[i]!.length))).join(' ')
+  return [
+    line(COLUMNS),
+    ...chapters.map((chapter) => line(cells(chapter))),
+    line(total(chapters)),
+    ...chapters
+      .filter(({ missing }) => missing.length > 0)
+      .flatMap(({ name, missing }) => ['', `${name} misses`, ...wrap(missing, width - 2).map((ids) => `  ${ids}`)]),
+    ...(problems.length > 0 ? ['', ...problems] : []),
+  ]
+}
