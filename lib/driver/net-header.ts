@@ -5,7 +5,7 @@ import { NetHeaderError } from '../errors.ts'
 import { onesComplementSum } from './internet-checksum.ts'
 import { IPPROTO_TCP, IPPROTO_UDP, TransportHeader } from './transport-header.ts'
 
-const { VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_F_DATA_VALID } = VIRTIO_NET_HDR_F
+const { VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_F_DATA_VALID, VIRTIO_NET_HDR_F_RSC_INFO } = VIRTIO_NET_HDR_F
 const {
   VIRTIO_NET_HDR_GSO_NONE,
   VIRTIO_NET_HDR_GSO_TCPV4,
@@ -187,12 +187,13 @@ export class NetHeader {
 
   /**
    * Makes the checksum that a received frame still lacks, and takes the request for it out of this header; does nothing
-   * where `needsCsum` is false. For who hands the frame on to something that looks at its checksum.
+   * where `needsCsum` is false, nor with RSC_INFO, which has another meaning for the place of the checksum (section
+   * 5.1.6.4.2). For who hands the frame on to something that looks at its checksum.
    * @returns whether there was one to make
    * @throws {NetHeaderError} `ERR_HEADER_FRAME` where the header points outside the frame
    */
   completeChecksum(bytes: Uint8Array, at = 0, length = bytes.length - at): boolean {
-    if (!this.needsCsum) return false
+    if (!this.needsCsum || (this.flags & VIRTIO_NET_HDR_F_RSC_INFO) !== 0) return false
     const { csum_start, csum_offset } = this
     if (csum_start + csum_offset + 2 > length) {
       refuse(`its checksum is to be at ${csum_start} + ${csum_offset}, of ${length} bytes`, 'Drop the frame.')

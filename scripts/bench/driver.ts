@@ -58,7 +58,10 @@ async function measureInLab(
   const limits = ['--timeout', '5400', '--quiet-timeout', '600']
   const append = ['--append', 'init_on_alloc=0']
   await rm(result, { force: true })
-  const status = await runChild([...(lab as string[]), ...append, ...limits, '--out', out, '--', ...command], process.env)
+  const status = await runChild(
+    [...(lab as string[]), ...append, ...limits, '--out', out, '--', ...command],
+    process.env,
+  )
   if (status !== 0) throw new LabError(status, `the measurement ended with ${status}`)
   return JSON.parse(readFileSync(result, 'utf8')) as DriverBench
 }

@@ -48,7 +48,7 @@ describe('traffic between two NICs', function () {
     const bufferSize = features & MRG_RXBUF ? 2048 : 9216 + VIRTIO_NET_HDR_SIZE
 
     for (const queuePairs of [1, 2, 4]) {
-      it(`arrives unchanged both ways over ${queuePairs} pairs with ${name}, from 60 to 9014 bytes a frame`, async () => {
+      it(`[RING-SUPPLY-D01] [RING-SUPPLY-D02] arrives unchanged both ways over ${queuePairs} pairs with ${name}, from 60 to 9014 bytes a frame`, async () => {
         using nics = await TwoNics.open({ features, queuePairs, bufferSize })
         nics.startAll()
         const frames = 240 / queuePairs

@@ -12,7 +12,7 @@ export const FRAMES: readonly Fault[] = [
     line: 'const sum = onesComplementSum(bytes, at + csum_start, at + length)',
     faulty: 'const sum = onesComplementSum(bytes, at + csum_start, at + length - 2)',
     test: 'unit/net-header',
-    title: `${HEADER} that leaves a checksum to the device says where it is, puts the pseudo-header there, and completing it makes the checksum`,
+    title: `${HEADER} that leaves a checksum to the device [NET-TX-D19] [NET-TX-D20] [NET-TX-D21] says where it is, puts the pseudo-header there, and completing it makes the checksum`,
   },
   {
     name: 'a datagram whose checksum comes to 0 says that it has none',
@@ -60,7 +60,7 @@ export const FRAMES: readonly Fault[] = [
     line: 'checkGsoSize(header.gso_size)',
     faulty: 'void checkGsoSize',
     test: 'unit/net-header',
-    title: `${HEADER} to be sent is refused with gso_size 0 with GSO`,
+    title: `${HEADER} to be sent [NET-TX-D24] is refused with gso_size 0 with GSO`,
   },
   {
     name: 'hdr_len may end in the TCP header',
@@ -68,7 +68,7 @@ export const FRAMES: readonly Fault[] = [
     line: 'if (header.hdr_len < payload) {',
     faulty: 'if (header.hdr_len < start) {',
     test: 'unit/net-header',
-    title: `${HEADER} to be sent is refused with hdr_len less than the headers`,
+    title: `${HEADER} to be sent [NET-TX-D26] is refused with hdr_len less than the headers`,
   },
   {
     name: 'a segment with CWR may be cut without ECN',
@@ -76,7 +76,7 @@ export const FRAMES: readonly Fault[] = [
     line: 'if (header.ecn || cwr) {',
     faulty: 'if (header.ecn && cwr) {',
     test: 'unit/net-header',
-    title: `${HEADER} that leaves cutting to the device says of a TCP segment with CWR that it has ECN, and needs HOST_ECN for it`,
+    title: `${HEADER} that leaves cutting to the device [NET-TX-D09] [NET-TX-D10] says of a TCP segment with CWR that it has ECN, and needs HOST_ECN for it`,
   },
   {
     name: 'merged buffers are joined in the wrong order',

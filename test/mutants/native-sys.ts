@@ -103,7 +103,7 @@ export const NATIVE_SYS: readonly Fault[] = [
     faulty: 'return static_cast<uint16_t>(now - event - 1) <= static_cast<uint16_t>(now - before);',
     test: 'unit/driver-transmit-ring',
     title:
-      'the ring loop of the driver transmitting keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC',
+      'the ring loop of the driver transmitting [RING-DESC-D01] [RING-IND-D01] [RING-IND-D02] [RING-IND-D04] [RING-AVAIL-D01] [RING-ANOTIF-D02] [RING-ANOTIF-D03] [RING-ANOTIF-D04] [RING-ANOTIF-D05] [RING-ANOTIF-D06] [RING-ANOTIF-D07] [BASE-CLEAN-D01] keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC',
   },
   {
     name: 'a kick is counted but not given',

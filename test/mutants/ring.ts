@@ -4,6 +4,7 @@ import type { Fault } from './fault.ts'
 
 const RING = 'native/sys/driver_ring.cc'
 const TEST = 'the ring loop of the driver'
+const TRANSMITTING = `${TEST} transmitting [RING-DESC-D01] [RING-IND-D01] [RING-IND-D02] [RING-IND-D04] [RING-AVAIL-D01] [RING-ANOTIF-D02] [RING-ANOTIF-D03] [RING-ANOTIF-D04] [RING-ANOTIF-D05] [RING-ANOTIF-D06] [RING-ANOTIF-D07] [BASE-CLEAN-D01] keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC`
 
 export const RING_LOOP: readonly Fault[] = [
   {
@@ -36,7 +37,7 @@ export const RING_LOOP: readonly Fault[] = [
     line: 'store_release(used_event(), static_cast<uint16_t>(last_used_ + 0x8000));',
     faulty: 'store_release(used_event(), last_used_);',
     test: 'unit/driver-calls',
-    title: `${TEST} asking for calls wants none while nobody waits, wherever the device stands, with EVENT_IDX`,
+    title: `${TEST} asking for calls [RING-UNOTIF-D02] wants none while nobody waits, wherever the device stands, with EVENT_IDX`,
   },
   {
     name: 'a packet of one segment may have a buffer of nobody',
@@ -60,7 +61,7 @@ export const RING_LOOP: readonly Fault[] = [
     line: 'run = std::min(count, config_.num - slot);',
     faulty: 'run = count;',
     test: 'unit/driver-transmit-ring',
-    title: `${TEST} transmitting keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC`,
+    title: TRANSMITTING,
   },
   {
     name: 'descriptors of packets of one segment stay free',
@@ -68,7 +69,7 @@ export const RING_LOOP: readonly Fault[] = [
     line: 'free_count_ -= count;',
     faulty: 'static_cast<void>(count);',
     test: 'unit/driver-transmit-ring',
-    title: `${TEST} transmitting keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC`,
+    title: TRANSMITTING,
   },
   {
     name: 'a refused burst costs the ring a descriptor',

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { Burst, type TxQueue } from '../../lib/driver/index.ts'
 import { MIN_PACKET, withTx, withTxAsync } from '../support/driver-ring.ts'
 import { passesEvent } from '../support/ring-device.ts'
+import { soon } from '../support/soon.ts'
 
 describe('the ring loop of the driver', function () {
   this.timeout(10_000)
@@ -43,7 +44,7 @@ describe('the ring loop of the driver', function () {
       })
     }
 
-    it('wants none while nobody waits, wherever the device stands, with EVENT_IDX', () => {
+    it('[RING-UNOTIF-D02] wants none while nobody waits, wherever the device stands, with EVENT_IDX', () => {
       fc.assert(
         fc.property(
           fc.constantFrom(2, 16, 128),
@@ -63,6 +64,7 @@ describe('the ring loop of the driver', function () {
               const before = used - BigInt(signalled % (count + 1))
               const now = used + BigInt(more % (num + 1))
               assert.equal(passesEvent(device.usedEvent, before, now), false, `${device.usedEvent}, ${before}, ${now}`)
+              assert.equal(device.availFlags, 0)
             })
           },
         ),
@@ -70,7 +72,7 @@ describe('the ring loop of the driver', function () {
       )
     })
 
-    it('wants none while nobody waits, neither at first nor after somebody did, without EVENT_IDX', async () => {
+    it('[RING-UNOTIF-D01] wants none while nobody waits, neither at first nor after somebody did, without EVENT_IDX', async () => {
       await withTxAsync({ num: 16, bufferSize: 128 }, async (tx, device) => {
         assert.equal(device.availFlags, 1)
         sendSome(tx, 2)
@@ -92,6 +94,19 @@ describe('the ring loop of the driver', function () {
         await tx.drained(AbortSignal.timeout(5000))
         assert.equal(tx.inFlight, 0)
         assert.equal(tx.counters().calls, 0)
+      })
+    })
+
+    it('[RING-UNOTIF-D03] goes on waiting at a call for nothing', async () => {
+      await withTxAsync({ num: 16, bufferSize: 128, eventIdx: true }, async (tx, device) => {
+        sendSome(tx, 1)
+        const drained = tx.drained(AbortSignal.timeout(5000))
+        tx.call.signal()
+        await soon('the call was taken', () => tx.counters().calls === 1)
+        assert.equal(tx.inFlight, 1)
+        device.spin(1)
+        tx.call.signal()
+        await drained
       })
     })
 

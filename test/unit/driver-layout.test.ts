@@ -4,7 +4,10 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { VRING_DESC_SIZE, vringSizes } from '../../lib/abi/virtio.ts'
 import { VIRTIO_NET_HDR_SIZE } from '../../lib/abi/virtio-net.ts'
+import { Driver } from '../../lib/driver/index.ts'
 import { type LayoutOptions, layOut, MAX_FRAME_SIZE, type QueueLayout } from '../../lib/driver/layout.ts'
+import { GuestMemory } from '../../lib/memory/index.ts'
+import { featuresOf } from '../support/driver-ring.ts'
 
 const layoutOptions: fc.Arbitrary<LayoutOptions> = fc.record({
   queuePairs: fc.integer({ min: 1, max: 12 }),
@@ -61,7 +64,7 @@ describe('the layout of a driver', () => {
     )
   })
 
-  it('aligns every part as virtio and pages want it', () => {
+  it('[RING-LAYOUT-D01] aligns every part as virtio and pages want it', () => {
     fc.assert(
       fc.property(layoutOptions, (options) => {
         for (const { name, from, align } of allParts(options)) assert.equal(from % align, 0, name)
@@ -79,7 +82,7 @@ describe('the layout of a driver', () => {
     )
   })
 
-  it('makes room for the largest frame in one chain, as far as the ring allows', () => {
+  it('[RING-FRAME-D02] [RING-IND-D03] makes room for the largest frame in one chain, as far as the ring allows', () => {
     fc.assert(
       fc.property(layoutOptions, (options) => {
         const packet = MAX_FRAME_SIZE + VIRTIO_NET_HDR_SIZE
@@ -104,5 +107,21 @@ describe('the layout of a driver', () => {
         assert.ok(strides.size <= 1, `strides ${[...strides]}`)
       }),
     )
+  })
+
+  it('[RING-ANOTIF-D01] begins with used rings that say nothing, whatever was in their memory', () => {
+    const layout = { features: featuresOf({ num: 8, bufferSize: 128 }), queueSize: 8, bufferSize: 128 }
+    const memory = GuestMemory.allocate({ size: Driver.memoryNeeded(layout), backing: 'anonymous' })
+    memory.window(0, memory.regions[0]!.size).fill(0xff)
+    const driver = Driver.create({ ...layout, memory })
+    const used = new Uint8Array(6 + 8 * 8)
+    for (const { rx, tx } of driver.pairs) {
+      for (const queue of [rx, tx]) {
+        memory.read(queue.layout.used, used)
+        assert.ok(used.every((byte) => byte === 0))
+      }
+    }
+    driver.destroy()
+    memory.close()
   })
 })

@@ -158,7 +158,7 @@ describe('the ring loop of the driver', function () {
     for (const eventIdx of [false, true]) {
       for (const mrgRxbuf of [false, true]) {
         const name = `${eventIdx ? 'with' : 'without'} EVENT_IDX, ${mrgRxbuf ? 'with' : 'without'} MRG_RXBUF`
-        it(`keeps every buffer, packet and kick right, whatever the order of events, ${name}`, () => {
+        it(`[RING-USED-D01] [RING-USED-D02] [NET-RXB-D03] keeps every buffer, packet and kick right, whatever the order of events, ${name}`, () => {
           fc.assert(
             fc.property(shapes, fc.array(steps, { minLength: 5, maxLength: 60, size: 'max' }), (shape, sequence) => {
               withRx({ ...shape, bufferSize: 128, eventIdx, mrgRxbuf }, (rx, device) => {

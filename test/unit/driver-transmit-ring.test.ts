@@ -226,7 +226,7 @@ describe('the ring loop of the driver', function () {
     for (const eventIdx of [false, true]) {
       for (const indirect of [false, true]) {
         const name = `${eventIdx ? 'with' : 'without'} EVENT_IDX, ${indirect ? 'with' : 'without'} INDIRECT_DESC`
-        it(`keeps every buffer, chain and kick right, whatever the order of events, ${name}`, () => {
+        it(`[RING-DESC-D01] [RING-IND-D01] [RING-IND-D02] [RING-IND-D04] [RING-AVAIL-D01] [RING-ANOTIF-D02] [RING-ANOTIF-D03] [RING-ANOTIF-D04] [RING-ANOTIF-D05] [RING-ANOTIF-D06] [RING-ANOTIF-D07] [BASE-CLEAN-D01] keeps every buffer, chain and kick right, whatever the order of events, ${name}`, () => {
           fc.assert(
             fc.property(shapes, fc.array(steps, { minLength: 5, maxLength: 60, size: 'max' }), (shape, sequence) => {
               withTx({ ...shape, bufferSize: 128, eventIdx, indirect }, (tx, device) => {

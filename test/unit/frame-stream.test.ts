@@ -264,7 +264,7 @@ describe('a frame stream', function () {
     })
   })
 
-  it('is a cable: what one port receives is sent by the other, headers included', async () => {
+  it('[NET-TX-D01] is a cable: what one port receives is sent by the other, headers included', async () => {
     using left = open({ num: 8, bufferSize: 128, mrgRxbuf: true, features: [0, 1] })
     using right = open({ num: 8, bufferSize: 128, features: [0, 1] })
     const from = new FramePort(left.driver)

@@ -103,7 +103,7 @@ describe('a virtio-net header', () => {
   })
 
   describe('that leaves a checksum to the device', () => {
-    it('says where it is, puts the pseudo-header there, and completing it makes the checksum', () => {
+    it('[NET-TX-D19] [NET-TX-D20] [NET-TX-D21] says where it is, puts the pseudo-header there, and completing it makes the checksum', () => {
       fc.assert(
         fc.property(packets, fc.nat(30), fc.nat(20), (packet, at, padding) => {
           const built = build(packet)
@@ -183,7 +183,7 @@ describe('a virtio-net header', () => {
       })
     }
 
-    it('says of a TCP segment with CWR that it has ECN, and needs HOST_ECN for it', () => {
+    it('[NET-TX-D09] [NET-TX-D10] says of a TCP segment with CWR that it has ECN, and needs HOST_ECN for it', () => {
       const { frame } = build({ protocol: 'tcp', flags: TCP.ACK | TCP.CWR, payload: Buffer.alloc(5000) })
       const header = new NetHeader().offloadSegmentation(1448, frame)
       assert.equal(header.gso_type, 0x81)
@@ -322,12 +322,35 @@ describe('a virtio-net header', () => {
   })
 
   describe('of a received frame', () => {
-    it('says what it means', () => {
+    it('[NET-RX-D01] [NET-RX-D05] says what it means, and nothing for bits that are unknown', () => {
       const header = new NetHeader()
       assert.deepEqual([header.needsCsum, header.dataValid, header.gso, header.ecn], [false, false, 0, false])
       header.flags = 2
       header.gso_type = 0x84
       assert.deepEqual([header.needsCsum, header.dataValid, header.gso, header.ecn], [false, true, 4, true])
+      header.flags = 0xf0
+      assert.deepEqual([header.needsCsum, header.dataValid], [false, false])
+    })
+
+    it('[NET-RX-D03] has no place of a checksum without NEEDS_CSUM, nor with RSC_INFO', () => {
+      const { frame } = build({ protocol: 'udp', payload: Buffer.alloc(10) })
+      const before = frame.toString('hex')
+      for (const flags of [0, 2, 4, 5, 0xfe]) {
+        const header = Object.assign(new NetHeader(), { flags, csum_start: 34, csum_offset: 6 })
+        assert.equal(header.completeChecksum(frame), false)
+      }
+      assert.equal(frame.toString('hex'), before)
+    })
+
+    it('[NET-RX-D04] has a length of headers that nobody builds on', () => {
+      const { frame, transport, checksum } = build({ protocol: 'tcp', payload: Buffer.alloc(10) })
+      const expected = frame.toString('hex')
+      for (const hdr_len of [0, 1, 0xffff]) {
+        const header = new NetHeader().offloadChecksum(frame)
+        assert.equal(Object.assign(header, { hdr_len }).completeChecksum(frame), true)
+        assert.equal(frame.toString('hex'), expected)
+        assert.ok(checksum > transport)
+      }
     })
 
     it('that points outside the frame is not followed', () => {
@@ -353,39 +376,57 @@ describe('a virtio-net header', () => {
       checkSendHeader(new NetHeader(), 0n, Buffer.alloc(14))
     })
 
-    for (const [what, change, message] of [
-      ['DATA_VALID', { flags: 3 }, /flags has 0x2/],
-      ['RSC_INFO', { flags: 5 }, /flags has 0x4/],
-      ['num_buffers', { num_buffers: 1 }, /num_buffers is 1/],
+    const refused: readonly (readonly [what: string, change: Partial<NetHeader>, message: RegExp, ids?: string])[] = [
+      ['DATA_VALID', { flags: 3 }, /flags has 0x2/, '[NET-TX-D31] '],
+      ['RSC_INFO', { flags: 5 }, /flags has 0x4/, '[NET-TX-D31] '],
+      ['UDP_TUNNEL_CSUM', { flags: 9 }, /flags has 0x8/, '[NET-TX-D15] [NET-TX-D18] '],
+      ['num_buffers', { num_buffers: 1 }, /num_buffers is 1/, '[NET-TX-D02] '],
       ['a field that is no u16', { csum_start: 65_536 }, /csum_start must be an integer in 0\.\.65535/],
       ['a field that is no integer', { hdr_len: Number.NaN }, /hdr_len must be an integer/],
       ['a checksum beyond the frame', { gso_type: 0, gso_size: 0, csum_start: tcp.length - 17 }, /beyond the frame/],
       ['a checksum where that of the frame is not', { csum_start: 35 }, /said to be at 35 \+ 16, and is at 34 \+ 16/],
       ['a checksum at the place of that of UDP', { csum_offset: 6 }, /said to be at 34 \+ 6, and is at 34 \+ 16/],
       ['hdr_len beyond the frame', { hdr_len: tcp.length + 1 }, /hdr_len is 3055/],
-      ['hdr_len less than the headers', { hdr_len: 53 }, /headers have 54 bytes/],
-      ['gso_size 0 with GSO', { gso_size: 0 }, /gso_size must be/],
+      ['hdr_len less than the headers', { hdr_len: 53 }, /headers have 54 bytes/, '[NET-TX-D26] '],
+      ['gso_size 0 with GSO', { gso_size: 0 }, /gso_size must be/, '[NET-TX-D24] '],
       ['gso_size without GSO', { gso_type: 0 }, /no gso_type/],
-      ['GSO without NEEDS_CSUM', { flags: 0 }, /TCPV4 without NEEDS_CSUM/],
+      ['GSO without NEEDS_CSUM', { flags: 0 }, /TCPV4 without NEEDS_CSUM/, '[NET-TX-D23] '],
       ['GSO of the other IP', { gso_type: 4 }, /TCPV6, and the frame is TCP over IPv4/],
       ['GSO of the other protocol', { gso_type: 5 }, /UDP_L4, and the frame is TCP over IPv4/],
       ['an unknown gso_type', { gso_type: 2 }, /0x2 is none/],
-      ['a tunnel', { gso_type: 0x21 }, /0x21 is none/],
-    ] as const) {
-      it(`is refused with ${what}`, () => {
+      ['a tunnel', { gso_type: 0x21 }, /0x21 is none/, '[NET-TX-D11] '],
+    ]
+    for (const [what, change, message, ids = ''] of refused) {
+      it(`${ids}is refused with ${what}`, () => {
         const header = Object.assign(good(), change)
         assert.throws(() => checkSendHeader(header, ALL_HOST, tcp), code('ERR_HEADER_FRAME', message))
       })
     }
 
-    for (const [name, request] of [
-      ['VIRTIO_NET_F_CSUM', (frame: Buffer) => new NetHeader().offloadChecksum(frame)],
-      ['VIRTIO_NET_F_HOST_TSO4', (frame: Buffer) => new NetHeader().offloadSegmentation(1000, frame)],
-      ['VIRTIO_NET_F_HOST_TSO6', (frame: Buffer) => new NetHeader().offloadSegmentation(1000, frame)],
-      ['VIRTIO_NET_F_HOST_USO', (frame: Buffer) => new NetHeader().offloadSegmentation(1000, frame)],
-      ['VIRTIO_NET_F_HOST_UFO', (frame: Buffer) => new NetHeader().offloadFragmentation(1000, frame)],
+    for (const [name, ids, request] of [
+      ['VIRTIO_NET_F_CSUM', '[NET-TX-D03] ', (frame: Buffer) => new NetHeader().offloadChecksum(frame)],
+      [
+        'VIRTIO_NET_F_HOST_TSO4',
+        '[NET-TX-D05] [NET-TX-D22] ',
+        (frame: Buffer) => new NetHeader().offloadSegmentation(1000, frame),
+      ],
+      [
+        'VIRTIO_NET_F_HOST_TSO6',
+        '[NET-TX-D06] [NET-TX-D22] ',
+        (frame: Buffer) => new NetHeader().offloadSegmentation(1000, frame),
+      ],
+      [
+        'VIRTIO_NET_F_HOST_USO',
+        '[NET-TX-D08] [NET-TX-D22] ',
+        (frame: Buffer) => new NetHeader().offloadSegmentation(1000, frame),
+      ],
+      [
+        'VIRTIO_NET_F_HOST_UFO',
+        '[NET-TX-D07] [NET-TX-D22] ',
+        (frame: Buffer) => new NetHeader().offloadFragmentation(1000, frame),
+      ],
     ] as const) {
-      it(`needs ${name} for what that allows`, () => {
+      it(`${ids}needs ${name} for what that allows`, () => {
         const protocol = /USO|UFO/.test(name) ? 'udp' : 'tcp'
         const { frame } = build({ protocol, ipv6: name.endsWith('6'), payload: Buffer.alloc(3000) })
         const header = request(frame)
