@@ -8,7 +8,7 @@ export const ERROR_CODES = {
   ERR_OPTION_UNKNOWN: 'an option does not exist',
   ERR_OPTION_RANGE: 'an option is out of its range',
   ERR_OPTION_CONFLICT: 'two options, or an option and an existing object, exclude each other',
-  ERR_FEATURE_MISSING: 'a feature is needed that the kernel does not offer',
+  ERR_FEATURE_MISSING: 'a feature is needed that the kernel, or the device, does not offer',
   ERR_FEATURE_MISMATCH: 'queue pairs of one tap, or the tap itself, go by other features or another header',
   ERR_GPA_RANGE: 'a guest-physical range lies outside guest memory, or not within one region of it',
   ERR_GPA_ALIGN: 'a guest-physical address is not aligned as its use demands',
@@ -20,6 +20,10 @@ export const ERROR_CODES = {
   ERR_QUEUE_BROKEN: 'the other side of a ring broke its rules, or a buffer was used by who does not own it',
   ERR_QUEUE_BUSY: 'a queue of the driver is used in a way that excludes this one',
   ERR_QUEUE_EMPTY: 'a queue of the driver has nothing in flight',
+  ERR_DEVICE_FEATURES: 'the device did not take the features that the driver chose',
+  ERR_DEVICE_BROKEN: 'a device does not do what the specification demands of it',
+  ERR_DEVICE_NEEDS_RESET: 'the device has set DEVICE_NEEDS_RESET',
+  ERR_COMMAND_REFUSED: 'the device answered a command of the control queue with an error',
   ERR_HEADER_FEATURE: 'a virtio-net header asks for what no agreed feature bit allows',
   ERR_HEADER_FRAME: 'a virtio-net header does not fit the frame behind it, or contradicts itself',
   ERR_CLOSED: 'the object was closed',
@@ -88,7 +92,7 @@ export class InvalidOptionError extends VhostNetError {
   }
 }
 
-/** The kernel lacks a feature, or two sides go by different ones: `ERR_FEATURE_*`. */
+/** The kernel or a device lacks a feature, or two sides go by different ones: `ERR_FEATURE_*`. */
 export class FeatureNegotiationError extends VhostNetError {}
 
 /** A guest-physical range was refused: `ERR_GPA_*`. */
@@ -96,6 +100,9 @@ export class GuestMemoryError extends VhostNetError {}
 
 /** A virtqueue was refused or broke: `ERR_QUEUE_*`. */
 export class QueueError extends VhostNetError {}
+
+/** A device broke the rules or said no, to a driver in this process: `ERR_DEVICE_*`, `ERR_COMMAND_REFUSED`. */
+export class DeviceError extends VhostNetError {}
 
 /** A virtio-net header was refused: `ERR_HEADER_*`. */
 export class NetHeaderError extends VhostNetError {}
@@ -113,6 +120,7 @@ for (const type of [
   FeatureNegotiationError,
   GuestMemoryError,
   QueueError,
+  DeviceError,
   NetHeaderError,
   StateError,
   UnsupportedError,

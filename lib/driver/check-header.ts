@@ -100,6 +100,9 @@ function checkGso(header: NetHeader, features: bigint, bytes: Uint8Array, at: nu
     const said = `${header.csum_start} + ${header.csum_offset}`
     refuse('ERR_HEADER_FRAME', `the checksum is said to be at ${said}, and is at ${start} + ${checksumOffset}`)
   }
+  if (hasFeature(features, VIRTIO_NET_F.VIRTIO_NET_F_GUEST_HDRLEN) && header.hdr_len !== payload) {
+    refuse('ERR_HEADER_FRAME', `hdr_len is ${header.hdr_len}, and GUEST_HDRLEN promises the headers' ${payload} bytes`)
+  }
   if (header.hdr_len < payload) {
     refuse('ERR_HEADER_FRAME', `hdr_len is ${header.hdr_len}, the frame's headers have ${payload} bytes`)
   }

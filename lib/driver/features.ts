@@ -2,7 +2,7 @@
 
 import { VIRTIO_F } from '../abi/virtio.ts'
 import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
-import { featureSet } from '../virtio/features.ts'
+import { type FeatureRule, featureSet } from '../virtio/features.ts'
 
 /**
  * Bits that change how the driver's rings and headers are, or ask nothing of them. Not among them: RING_PACKED and
@@ -19,6 +19,7 @@ export const DRIVER_FEATURES = featureSet(
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_UFO,
   VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO,
+  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_HDRLEN,
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6,
@@ -27,3 +28,52 @@ export const DRIVER_FEATURES = featureSet(
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4,
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6,
 )
+
+/** What a driver that reaches its device through registers knows: the same, and what is in them or takes commands. */
+export const NIC_FEATURES =
+  DRIVER_FEATURES |
+  featureSet(
+    VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM,
+    VIRTIO_NET_F.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+    VIRTIO_NET_F.VIRTIO_NET_F_MTU,
+    VIRTIO_NET_F.VIRTIO_NET_F_MAC,
+    VIRTIO_NET_F.VIRTIO_NET_F_STATUS,
+    VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ,
+    VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX,
+    VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX_EXTRA,
+    VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE,
+    VIRTIO_NET_F.VIRTIO_NET_F_MQ,
+    VIRTIO_NET_F.VIRTIO_NET_F_CTRL_MAC_ADDR,
+    VIRTIO_NET_F.VIRTIO_NET_F_SPEED_DUPLEX,
+  )
+
+const needs = (feature: number, ...of: readonly (readonly number[])[]): FeatureRule => ({ feature, needs: of })
+
+const CTRL_VQ = [VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ]
+const CSUM = [VIRTIO_NET_F.VIRTIO_NET_F_CSUM]
+/** Of what is received large. The buffers of this driver hold such a frame only where several make one. */
+const GUEST_CSUM_AND_MERGING = [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM], [VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF]]
+
+/** What must be accepted with what (section 5.1.3.1), where the driver knows both. */
+export const NIC_RULES: readonly FeatureRule[] = [
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4, ...GUEST_CSUM_AND_MERGING),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6, ...GUEST_CSUM_AND_MERGING),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UFO, ...GUEST_CSUM_AND_MERGING),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4, ...GUEST_CSUM_AND_MERGING),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6, ...GUEST_CSUM_AND_MERGING),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ECN, [
+    VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4,
+    VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6,
+  ]),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4, CSUM),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6, CSUM),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_UFO, CSUM),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO, CSUM),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN, [VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6]),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, CTRL_VQ),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX, CTRL_VQ),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX_EXTRA, CTRL_VQ),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_MAC_ADDR, CTRL_VQ),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_MQ, CTRL_VQ),
+  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE, CTRL_VQ, [VIRTIO_NET_F.VIRTIO_NET_F_STATUS]),
+]

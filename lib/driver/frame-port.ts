@@ -8,6 +8,7 @@ import { Driver } from './driver.ts'
 import type { Frame, ReceivedFrame } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'
 import { FrameSender } from './frame-sender.ts'
+import { GuestNic } from './guest-nic.ts'
 import { NetHeader } from './net-header.ts'
 import type { RxQueue } from './rx-queue.ts'
 import type { TxQueue } from './tx-queue.ts'
@@ -35,8 +36,10 @@ export class FramePort implements AsyncIterable<ReceivedFrame> {
    * @param pair index of the queue pair. Default 0.
    * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`
    */
-  constructor(driver: Driver, pair = 0) {
-    if (!(driver instanceof Driver)) throw new InvalidOptionError('ERR_OPTION_TYPE', 'driver', 'must be a Driver')
+  constructor(driver: Driver | GuestNic, pair = 0) {
+    if (!(driver instanceof Driver || driver instanceof GuestNic)) {
+      throw new InvalidOptionError('ERR_OPTION_TYPE', 'driver', 'must be a Driver or a GuestNic')
+    }
     const found = driver.pairs[pair]
     if (found === undefined) {
       const problem = `must be in 0..${driver.pairs.length - 1}, not ${pair}`

@@ -6,6 +6,7 @@ import { inspect } from 'node:util'
 import * as errors from '../../lib/errors.ts'
 
 const {
+  DeviceError,
   ERROR_CODES,
   FeatureNegotiationError,
   GuestMemoryError,
@@ -30,6 +31,7 @@ const samples: readonly errors.VhostNetError[] = [
   new FeatureNegotiationError('ERR_FEATURE_MISSING', 'no VERSION_1'),
   new GuestMemoryError('ERR_GPA_RANGE', 'outside'),
   new QueueError('ERR_QUEUE_SIZE', 'a ring of 3'),
+  new DeviceError('ERR_DEVICE_NEEDS_RESET', 'the device needs a reset'),
   new NetHeaderError('ERR_HEADER_FRAME', 'gso_size is 0'),
   new StateError('ERR_CLOSED', 'closed'),
   new UnsupportedError('ERR_PLATFORM', 'not on darwin'),

@@ -1,0 +1,45 @@
+// The tests' own network device over MMIO, with a witness at its registers and its interrupts brought to its driver.
+
+import { GuestNic, type GuestNicOptions, MmioDevice } from '../../lib/driver/index.ts'
+import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
+import { VirtioMmioTransport } from '../../lib/transport/index.ts'
+import type { VirtioDeviceOptions } from '../../lib/virtio/index.ts'
+import { InterruptLine } from './interrupt-line.ts'
+import { VirtioNic } from './virtio-nic.ts'
+import { WatchedRegisters } from './watched-registers.ts'
+
+/** Where guest memory begins: not at 0, so that an offset is no address. */
+export const MEMORY_BASE = 0x4000_0000
+
+const SMALL = { address: MEMORY_BASE, queueSize: 16, queuePairs: 2 } as const
+
+export class NicOverMmio {
+  readonly memory: NativeMemory
+  readonly device: VirtioNic
+  readonly registers: WatchedRegisters
+  readonly line = new InterruptLine()
+  readonly #transport: VirtioMmioTransport
+  #nic: GuestNic | undefined
+
+  constructor(options: Partial<VirtioDeviceOptions> = {}) {
+    this.memory = GuestMemory.allocate({ regions: [{ guestAddress: MEMORY_BASE, size: 2 ** 23 }] })
+    this.device = new VirtioNic(this.memory, options)
+    this.#transport = new VirtioMmioTransport(this.device, { interrupts: this.line })
+    this.registers = new WatchedRegisters(this.#transport)
+  }
+
+  /** Starts a NIC on it, whose interrupts are handled. */
+  async start(options: Partial<GuestNicOptions> = {}): Promise<GuestNic> {
+    this.line.handler = () => this.#nic?.handleInterrupt()
+    this.#nic = await GuestNic.start(MmioDevice.probe(this.registers)!, { memory: this.memory, ...SMALL, ...options })
+    return this.#nic
+  }
+
+  async close(): Promise<void> {
+    this.registers.onAccess = undefined
+    await this.#nic?.close()
+    this.#transport.close()
+    this.device.close()
+    this.memory.close()
+  }
+}
