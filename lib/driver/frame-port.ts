@@ -49,7 +49,12 @@ export class FramePort implements AsyncIterable<ReceivedFrame> {
     this.#tx = found.tx
     // Whatever the device does, a packet has no more buffers than the ring.
     this.#received = new Burst(1, found.rx.layout.num)
-    this.#sender = new FrameSender(found.tx, driver.features, this.#closing.signal)
+    this.#sender = new FrameSender({
+      tx: found.tx,
+      features: driver.features,
+      mtu: driver instanceof GuestNic ? driver.config.mtu : undefined,
+      closing: this.#closing.signal,
+    })
   }
 
   get closed(): boolean {

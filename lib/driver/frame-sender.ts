@@ -14,6 +14,10 @@ const BURST = 64
 
 const ETHERNET_SIZE = 14
 
+/** EtherTypes in front of a VLAN tag of four bytes. */
+const VLAN_TYPES = [0x8100, 0x88a8]
+const VLAN_TAG_SIZE = 4
+
 /** In front of frames that ask for nothing. */
 const NOTHING_ASKED = new NetHeader()
 
@@ -25,20 +29,31 @@ interface Waiting {
   settle: (error?: unknown) => void
 }
 
+export interface FrameSenderOptions {
+  tx: TxQueue
+  /** Those agreed on. */
+  features: bigint
+  /** What the device takes at most, without Ethernet header, of a frame that it is not to cut; where it says so. */
+  mtu: number | undefined
+  /** Rejects whoever waits, with its reason. */
+  closing: AbortSignal
+}
+
 /** Checks frames, cuts them into buffers, and keeps who waits in line. */
 export class FrameSender {
   readonly #tx: TxQueue
   readonly #features: bigint
+  readonly #mtu: number | undefined
   readonly #burst: Burst
   readonly #offsets: Uint32Array
   readonly #closing: AbortSignal
   #line: Waiting[] = []
   #serving = false
 
-  /** @param closing rejects whoever waits, with its reason. */
-  constructor(tx: TxQueue, features: bigint, closing: AbortSignal) {
+  constructor({ tx, features, mtu, closing }: FrameSenderOptions) {
     this.#tx = tx
     this.#features = features
+    this.#mtu = mtu
     this.#burst = new Burst(BURST, Math.max(BURST, tx.layout.maxSegments))
     this.#offsets = new Uint32Array(this.#burst.offsets.length)
     this.#closing = closing
@@ -55,6 +70,7 @@ export class FrameSender {
       throw new InvalidOptionError('ERR_OPTION_TYPE', 'frame', 'must be a Uint8Array, or an object with one as `bytes`')
     }
     this.#checkSize(bytes.length)
+    if (!(header instanceof NetHeader) || header.gso === 0) this.#checkMtu(bytes)
     if (header === undefined) return { bytes }
     if (!(header instanceof NetHeader)) {
       throw new InvalidOptionError('ERR_OPTION_TYPE', 'frame.header', 'must be a NetHeader')
@@ -79,6 +95,16 @@ export class FrameSender {
         hint: 'That is from the Ethernet header to the end; the whole ring, queueSize times bufferSize, holds no more.',
       },
     )
+  }
+
+  #checkMtu(bytes: Uint8Array): void {
+    if (this.#mtu === undefined) return
+    const tag = VLAN_TYPES.includes(bytes[12]! * 256 + bytes[13]!) ? VLAN_TAG_SIZE : 0
+    const most = ETHERNET_SIZE + tag + this.#mtu
+    if (bytes.length <= most) return
+    throw new InvalidOptionError('ERR_OPTION_RANGE', 'frame', `must have at most ${most} bytes, not ${bytes.length}`, {
+      hint: `The device has an MTU of ${this.#mtu}. What it is to cut may be larger: NetHeader.offloadSegmentation().`,
+    })
   }
 
   /** Puts checked frames on the ring, from the front, while there is room and nobody waits. Returns how many. */

@@ -6,9 +6,10 @@ import { once } from 'node:events'
 import { VIRTIO_CONFIG_S, VIRTIO_F } from '../../lib/abi/virtio.ts'
 import { VIRTIO_MMIO } from '../../lib/abi/virtio-mmio.ts'
 import { VIRTIO_NET_F } from '../../lib/abi/virtio-net.ts'
-import { FramePort, GuestNic, type GuestNicOptions, MmioDevice } from '../../lib/driver/index.ts'
+import { FramePort, GuestNic, type GuestNicOptions, MmioDevice, NetHeader } from '../../lib/driver/index.ts'
 import { featureSet, hasFeature } from '../../lib/virtio/index.ts'
 import { MEMORY_BASE, NicOverMmio } from '../support/nic-over-mmio.ts'
+import { build } from '../support/packets.ts'
 import { soon } from '../support/soon.ts'
 import { TEST_NIC_CONFIG, TEST_NIC_FEATURES } from '../support/virtio-nic.ts'
 import { plainRegisters } from '../support/watched-registers.ts'
@@ -97,7 +98,7 @@ describe('a NIC driven through registers', () => {
       assert.equal((await roundTrip(nic, 0, 9014)).length, 9014)
     })
 
-    it('[NET-RXB-D04] without what makes the header longer than 12 bytes', async () => {
+    it('[NET-RXB-D04] [NET-CFG-D13] without what makes the header longer than 12 bytes', async () => {
       const longer = featureSet(
         VIRTIO_NET_F.VIRTIO_NET_F_HASH_REPORT,
         VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
@@ -108,6 +109,19 @@ describe('a NIC driven through registers', () => {
       const nic = await make({ features: TEST_NIC_FEATURES | longer }).start()
       assert.equal(nic.features & longer, 0n)
       await roundTrip(nic)
+    })
+
+    it('[NET-CFG-D14] without what needs a control queue where there is none', async () => {
+      const nic = await make({ features: without(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ) }).start()
+      assert.ok(hasFeature(rig.device.offered, VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX_EXTRA))
+      const { VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_MQ } = VIRTIO_NET_F
+      assert.equal(nic.features & featureSet(VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_MQ), 0n)
+      await roundTrip(nic)
+    })
+
+    it('[NET-TX-D30] with GUEST_HDRLEN where it is offered', async () => {
+      const exact = featureSet(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_HDRLEN)
+      assert.equal((await make({ features: TEST_NIC_FEATURES | exact }).start()).features & exact, exact)
     })
 
     it('or not at all, with the device FAILED and nothing left', async () => {
@@ -179,6 +193,24 @@ describe('a NIC driven through registers', () => {
       await once(nic, 'config')
       assert.deepEqual([nic.config.speed, nic.config.duplex], [1000, 'half'])
     })
+  })
+
+  it('[NET-CFG-D09] sends no frame above the MTU but what the device is to cut', async () => {
+    const nic = await make({ features: TEST_NIC_FEATURES | featureSet(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4) }).start()
+    const port = new FramePort(nic)
+    for (const [size, type] of [
+      [1514, 0x0800],
+      [1518, 0x8100],
+    ] as const) {
+      const frame = Buffer.alloc(size + 1)
+      frame.writeUInt16BE(type, 12)
+      assert.throws(() => port.offer([frame]), { code: 'ERR_OPTION_RANGE' })
+      assert.equal(port.offer([frame.subarray(0, size)]), 1)
+    }
+    const { frame } = build({ protocol: 'tcp', payload: Buffer.alloc(4000) })
+    assert.throws(() => port.offer([{ bytes: frame, header: new NetHeader() }]), { code: 'ERR_OPTION_RANGE' })
+    assert.equal(port.offer([{ bytes: frame, header: new NetHeader().offloadSegmentation(1448, frame) }]), 1)
+    port.close()
   })
 
   describe('and its pairs', () => {

@@ -403,6 +403,18 @@ describe('a virtio-net header', () => {
       })
     }
 
+    it('[NET-TX-D25] has the exact length of all headers where GUEST_HDRLEN promises it', () => {
+      const exact = ALL_HOST | bits(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_HDRLEN)
+      const header = good()
+      checkSendHeader(header, exact, tcp)
+      header.hdr_len++
+      checkSendHeader(header, ALL_HOST, tcp)
+      assert.throws(
+        () => checkSendHeader(header, exact, tcp),
+        code('ERR_HEADER_FRAME', /promises the headers' 54 bytes/),
+      )
+    })
+
     for (const [name, ids, request] of [
       ['VIRTIO_NET_F_CSUM', '[NET-TX-D03] ', (frame: Buffer) => new NetHeader().offloadChecksum(frame)],
       [
