@@ -1,7 +1,14 @@
 // The configuration space of a network device as its driver reads it (virtio 1.x section 5.1.4).
 
 import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
-import { DUPLEX, SPEED_MAX, VIRTIO_NET_CONFIG, VIRTIO_NET_S } from '../abi/virtio-net-control.ts'
+import {
+  DUPLEX,
+  SPEED_MAX,
+  VIRTIO_NET_CONFIG,
+  VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX,
+  VIRTIO_NET_S,
+} from '../abi/virtio-net-control.ts'
+import { DeviceError } from '../errors.ts'
 import { hasFeature } from '../virtio/features.ts'
 import { formatMac } from './mac.ts'
 import type { MmioDevice } from './mmio-device.ts'
@@ -37,7 +44,7 @@ export function readNetConfig(device: MmioDevice, features: bigint): NetConfig {
       mac: hasFeature(features, VIRTIO_NET_F.VIRTIO_NET_F_MAC) ? readMac(device) : undefined,
       linkUp: (status & VIRTIO_NET_S.VIRTIO_NET_S_LINK_UP) !== 0,
       announce: (status & VIRTIO_NET_S.VIRTIO_NET_S_ANNOUNCE) !== 0,
-      maxQueuePairs: field('VIRTIO_NET_F_MQ', 'max_virtqueue_pairs', 2) ?? 1,
+      maxQueuePairs: checkPairs(field('VIRTIO_NET_F_MQ', 'max_virtqueue_pairs', 2) ?? 1),
       mtu: field('VIRTIO_NET_F_MTU', 'mtu', 2),
       speed: speed !== undefined && speed <= SPEED_MAX ? speed : undefined,
       duplex: duplexOf(field('VIRTIO_NET_F_SPEED_DUPLEX', 'duplex', 1)),
@@ -52,4 +59,9 @@ function readMac(device: MmioDevice): string {
 function duplexOf(value: number | undefined): 'half' | 'full' | undefined {
   if (value === DUPLEX.DUPLEX_HALF) return 'half'
   return value === DUPLEX.DUPLEX_FULL ? 'full' : undefined
+}
+
+function checkPairs(pairs: number): number {
+  if (pairs >= 1 && pairs <= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX) return pairs
+  throw new DeviceError('ERR_DEVICE_BROKEN', `the device says that it has ${pairs} queue pairs`)
 }

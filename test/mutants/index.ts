@@ -6,6 +6,7 @@ import { CLI } from './cli.ts'
 import { DRIVER } from './driver.ts'
 import type { Fault } from './fault.ts'
 import { FRAMES } from './frames.ts'
+import { GUEST_NIC } from './guest-nic.ts'
 import { HOST } from './host.ts'
 import { MEMORY } from './memory.ts'
 import { NATIVE_SYS } from './native-sys.ts'
@@ -21,6 +22,7 @@ export const FAULTS: readonly Fault[] = [
   ...DRIVER,
   ...RING_LOOP,
   ...FRAMES,
+  ...GUEST_NIC,
   ...VIRTIO,
   ...CLI,
   ...NATIVE_SYS,

@@ -1,6 +1,6 @@
 // The tests' own network device over MMIO, with a witness at its registers and its interrupts brought to its driver.
 
-import { GuestNic, type GuestNicOptions, MmioDevice } from '../../lib/driver/index.ts'
+import { FramePort, GuestNic, type GuestNicOptions, MmioDevice } from '../../lib/driver/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { VirtioMmioTransport } from '../../lib/transport/index.ts'
 import type { VirtioDeviceOptions } from '../../lib/virtio/index.ts'
@@ -42,4 +42,14 @@ export class NicOverMmio {
     this.device.close()
     this.memory.close()
   }
+}
+
+/** Sends a frame on a pair and returns what is received there, which the device turned back. */
+export async function roundTrip(nic: GuestNic, pair = 0, size = 100): Promise<Buffer> {
+  const port = new FramePort(nic, pair)
+  const received = port.frames().next()
+  await port.send(Buffer.alloc(size, 7))
+  const { value } = await received
+  port.close()
+  return Buffer.from(value!.bytes)
 }

@@ -14,7 +14,7 @@ import {
   type Virtqueue,
 } from '../../lib/virtio/index.ts'
 
-/** What `NIC_CONFIG` needs, and the rings'. */
+/** What the rings can do, what configuration space has, and all commands of the driver. */
 export const TEST_NIC_FEATURES = featureSet(
   VIRTIO_F.VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC,
@@ -34,6 +34,9 @@ export const TEST_NIC_FEATURES = featureSet(
   VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F.VIRTIO_NET_F_MQ,
 )
+
+/** Its features but for these. */
+export const withoutFeatures = (...bits: readonly number[]): bigint => TEST_NIC_FEATURES & ~featureSet(...bits)
 
 /** Link up, 3 pairs, MTU 1500, 10 Gbit/s, full duplex. */
 export const TEST_NIC_CONFIG = Uint8Array.of(0x52, 0x54, 0, 1, 2, 3, 1, 0, 3, 0, 0xdc, 5, 0x10, 0x27, 0, 0, 1)
