@@ -27,8 +27,8 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'a guest may agree on an IOTLB',
     file: 'lib/backend/vhost-net/features.ts',
-    line: '  VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM,',
-    faulty: '  VIRTIO_F.VIRTIO_F_NOTIFY_ON_EMPTY,',
+    line: 'VIRTIO_F.VIRTIO_F_ACCESS_PLATFORM,',
+    faulty: 'VIRTIO_F.VIRTIO_F_NOTIFY_ON_EMPTY,',
     test: 'kernel/bad-input',
     title: REFUSED_RING,
   },
