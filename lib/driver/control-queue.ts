@@ -1,5 +1,6 @@
 // The driver's end of the control virtqueue: commands, each of which the device answers (virtio 1.x section 5.1.6.5).
 
+import { VIRTIO_F } from '../abi/virtio.ts'
 import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
 import {
   VIRTIO_NET_CTRL,
@@ -27,7 +28,6 @@ export interface ControlQueueOptions {
   address: number
   /** The features agreed on. */
   features: bigint
-  eventIdx: boolean
 }
 
 const RX_MODES = {
@@ -75,9 +75,9 @@ export class ControlQueue {
    * @throws {GuestMemoryError} `ERR_GPA_RANGE`
    * @throws {SystemCallError} `EMFILE`
    */
-  constructor({ memory, address, features, eventIdx }: ControlQueueOptions) {
+  constructor({ memory, address, features }: ControlQueueOptions) {
     this.#features = features
-    this.#ring = new CommandRing(memory, address, eventIdx)
+    this.#ring = new CommandRing(memory, address, hasFeature(features, VIRTIO_F.VIRTIO_RING_F_EVENT_IDX))
     this.kick = EventFd.create('the kick of the control queue')
   }
 

@@ -73,6 +73,14 @@ function checkOptions(options: unknown): LayoutOptions & { memory: unknown; feat
   return { ...checked, indirect, features, memory: given.memory }
 }
 
+/** @throws {InvalidOptionError} `ERR_OPTION_TYPE` */
+export function checkMemory(memory: unknown): asserts memory is NativeMemory {
+  if (memory instanceof NativeMemory) return
+  throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
+    hint: 'Make it with GuestMemory.allocate().',
+  })
+}
+
 /** The driver's queues. Belongs to the thread that made it; keeps the process alive once something waited on it. */
 export class Driver {
   readonly pairs: readonly DriverPair[]
@@ -104,11 +112,7 @@ export class Driver {
   static create(options: DriverOptions): Driver {
     const checked = checkOptions(options)
     const { memory, features } = checked
-    if (!(memory instanceof NativeMemory)) {
-      throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
-        hint: 'Make it with GuestMemory.allocate().',
-      })
-    }
+    checkMemory(memory)
     const layout: DriverLayout = layOut(checked)
     const closing = new Teardown()
     closing.add(memory.pin(checked.address, layout.size, 'a driver'))

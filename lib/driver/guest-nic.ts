@@ -1,7 +1,6 @@
 // A network device driven through its registers: what a guest's kernel does with one, from the probe to its interrupts.
 
 import { EventEmitter } from 'node:events'
-import { VIRTIO_F } from '../abi/virtio.ts'
 import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../abi/virtio-net.ts'
 import { InvalidOptionError, StateError } from '../errors.ts'
 import { type EventFd, watchReadable } from '../event/index.ts'
@@ -10,10 +9,10 @@ import { Teardown } from '../teardown.ts'
 import { hasFeature } from '../virtio/features.ts'
 import { COMMAND_RING_SIZE } from './command-ring.ts'
 import { ControlQueue } from './control-queue.ts'
-import { Driver, type DriverOptions, type DriverPair } from './driver.ts'
+import { checkMemory, Driver, type DriverOptions, type DriverPair } from './driver.ts'
 import { DRIVER_FEATURES, NIC_FEATURES, NIC_RULES } from './features.ts'
 import { checkHealth, initialise } from './initialise.ts'
-import { localMac } from './mac.ts'
+import { localMac, parseMac } from './mac.ts'
 import type { MmioDevice, QueuePlace } from './mmio-device.ts'
 import { type NetConfig, readNetConfig } from './net-config.ts'
 
@@ -51,6 +50,17 @@ interface Parts {
   readonly queues: readonly Numbered[]
   /** Ends the passing on of kicks. */
   readonly kicks: Teardown
+  /** Releases rings and eventfds, once the device uses them no more. */
+  readonly rings: Teardown
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_*` */
+function checkOptions(options: GuestNicOptions): void {
+  checkObject(options, ['memory', 'queuePairs', 'queueSize', 'bufferSize', 'address', 'busyPoll', 'mac'])
+  const { memory, mac, ...rest } = options
+  checkMemory(memory)
+  if (mac !== undefined) parseMac(mac, 'mac')
+  Driver.memoryNeeded({ ...rest, features: DRIVER_FEATURES })
 }
 
 /**
@@ -67,12 +77,13 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
   readonly #driver: Driver
   readonly #queues: readonly Numbered[]
   readonly #kicks: Teardown
+  readonly #rings: Teardown
   #config: NetConfig
   #mac: string
   #active = 1
   #closing: Promise<void> | undefined
 
-  private constructor(device: MmioDevice, offered: bigint, { config, driver, control, queues, kicks }: Parts) {
+  private constructor(device: MmioDevice, offered: bigint, { config, driver, control, ...parts }: Parts) {
     super()
     this.features = device.accepted
     this.control = control
@@ -81,8 +92,9 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     this.#config = config
     this.#mac = config.mac ?? localMac()
     this.#driver = driver
-    this.#queues = queues
-    this.#kicks = kicks
+    this.#queues = parts.queues
+    this.#kicks = parts.kicks
+    this.#rings = parts.rings
   }
 
   /**
@@ -102,8 +114,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
    * @throws {QueueError} `ERR_QUEUE_SIZE` where a queue of the device is smaller than `queueSize`
    */
   static async start(device: MmioDevice, options: GuestNicOptions): Promise<GuestNic> {
-    const known = ['memory', 'queuePairs', 'queueSize', 'bufferSize', 'address', 'busyPoll', 'mac']
-    checkObject(options, known)
+    checkOptions(options)
     const { mac } = options
     if (device.deviceId !== NETWORK_DEVICE) {
       throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'device', `is of type ${device.deviceId}, no network device`)
@@ -127,8 +138,8 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     const config = readNetConfig(device, offered)
     const { memory, address = 0, mac: _, queuePairs = 1, ...rest } = options
     checkBuffers(features, config, rest.bufferSize)
-    checkInteger(address, 'address', 0, Number.MAX_SAFE_INTEGER - COMMAND_RING_SIZE)
-    const eventIdx = hasFeature(features, VIRTIO_F.VIRTIO_RING_F_EVENT_IDX)
+    const rings = new Teardown()
+    undo.add(() => rings.run())
     const driver = Driver.create({
       ...rest,
       memory,
@@ -136,9 +147,10 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
       queuePairs: Math.min(queuePairs, hasFeature(features, VIRTIO_NET_F.VIRTIO_NET_F_MQ) ? config.maxQueuePairs : 1),
       features: features & DRIVER_FEATURES,
     })
-    undo.add(() => driver.destroy())
+    rings.add(() => driver.destroy())
+    rings.add(memory.pin(address, COMMAND_RING_SIZE, 'a control queue'))
     const control = hasFeature(features, VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ)
-      ? undo.own(new ControlQueue({ memory, address, features, eventIdx }))
+      ? rings.own(new ControlQueue({ memory, address, features }))
       : undefined
     const queues = numbered(driver, control, controlIndex(features, config))
     for (const { index, place } of queues) {
@@ -148,7 +160,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     const kicks = new Teardown()
     undo.add(() => kicks.run())
     passOn(queues, device, kicks)
-    return new GuestNic(device, offered, { config, driver, control, queues, kicks })
+    return new GuestNic(device, offered, { config, driver, control, queues, kicks, rings })
   }
 
   /** The pairs that are in use. */
@@ -215,7 +227,9 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     this.emit('config', this.#config)
     if (this.#config.announce && hasFeature(this.features, VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE)) {
       this.emit('announce')
-      this.#commands.acknowledgeAnnounce().catch((error: unknown) => this.emit('fault', error))
+      this.#commands.acknowledgeAnnounce().catch((error: unknown) => {
+        if (!this.closed) this.emit('fault', error)
+      })
     }
   }
 
@@ -234,8 +248,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     try {
       await this.#device.reset(signal)
     } finally {
-      this.control?.close()
-      this.#driver.destroy()
+      this.#rings.run()
     }
   }
 

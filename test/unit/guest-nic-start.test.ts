@@ -6,6 +6,7 @@ import { VIRTIO_CONFIG_S, VIRTIO_F } from '../../lib/abi/virtio.ts'
 import { VIRTIO_MMIO } from '../../lib/abi/virtio-mmio.ts'
 import { VIRTIO_NET_F } from '../../lib/abi/virtio-net.ts'
 import { GuestNic, type GuestNicOptions, MmioDevice } from '../../lib/driver/index.ts'
+import { BufferMemory } from '../../lib/memory/index.ts'
 import { featureSet, hasFeature } from '../../lib/virtio/index.ts'
 import { MEMORY_BASE, NicOverMmio, roundTrip } from '../support/nic-over-mmio.ts'
 import { TEST_NIC_CONFIG, TEST_NIC_FEATURES, withoutFeatures } from '../support/virtio-nic.ts'
@@ -120,6 +121,24 @@ describe('a NIC driven through registers is initialised', () => {
     config[8] = 0
     make({ config })
     await assert.rejects(start(), { code: 'ERR_DEVICE_BROKEN' })
+  })
+
+  it('and not touched where an option is bad', async () => {
+    make()
+    const before = rig.registers.log.length
+    for (const [options, option] of [
+      [{ queueSize: 3 }, 'queueSize'],
+      [{ queuePairs: 0 }, 'queuePairs'],
+      [{ address: -1 }, 'address'],
+      [{ mac: 'none' }, 'mac'],
+      [{ memory: new BufferMemory(new ArrayBuffer(8)) as never }, 'memory'],
+      [{ more: 1 }, 'more'],
+    ] as const) {
+      await assert.rejects(start(options as Partial<GuestNicOptions>), { name: 'InvalidOptionError', option })
+    }
+    // The probe of each try.
+    assert.equal(rig.registers.log.length - before, 6 * 3)
+    assert.equal(rig.device.status, 0)
   })
 
   it('only if it is a network device', async () => {
