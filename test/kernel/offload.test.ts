@@ -73,7 +73,7 @@ describe('offloads through vhost-net', function () {
       assert.equal(udpChecksumErrors(), errors + 1)
     })
 
-    it('60000 bytes of TCP in one frame are one packet to the tap, and all of them reach a server of the host', async () => {
+    it('[NET-RX-07] [NET-RX-24] 60000 bytes of TCP in one frame are one packet to the tap, and all of them reach a server of the host', async () => {
       using nic = await HostNic.open(...HOST_OFFLOADS)
       await using server = await tcpServer((socket) => socket.pipe(socket))
       const signal = AbortSignal.timeout(20_000)
@@ -188,11 +188,11 @@ describe('offloads through vhost-net', function () {
   })
 
   describe('of what the host sends', () => {
-    for (const [agreed, offloads] of [
-      ['agreed on', true],
-      ['not agreed on', false],
+    for (const [ids, agreed, offloads] of [
+      ['[NET-RX-17] [NET-RX-18]', 'agreed on', true],
+      ['[NET-RX-06]', 'not agreed on', false],
     ] as const) {
-      it(`a datagram comes ${offloads ? 'without' : 'with'} its checksum where that is ${agreed}, and is right in the end`, async () => {
+      it(`${ids} a datagram comes ${offloads ? 'without' : 'with'} its checksum where that is ${agreed}, and is right in the end`, async () => {
         using nic = await HostNic.open(...(offloads ? [VIRTIO_NET_F_GUEST_CSUM] : []))
         await using host = await hostSocket()
         const data = pattern(777)
@@ -208,7 +208,7 @@ describe('offloads through vhost-net', function () {
       })
     }
 
-    it('TCP comes in frames larger than the MTU, in merged buffers, without checksums, and is right in the end', async () => {
+    it('[NET-RXB-01] [NET-RX-02] [NET-RX-25] [NET-RX-26] TCP comes in frames larger than the MTU, in merged buffers, without checksums, and is right in the end', async () => {
       using nic = await HostNic.open(VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4)
       const data = pattern(120_000)
       await using server = await tcpServer((socket) => socket.resume().write(data))

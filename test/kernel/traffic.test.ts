@@ -62,7 +62,7 @@ describe('traffic between two NICs', function () {
     }
   }
 
-  it('arrives on the pair that sent the flow before, once the tap has learnt it', async () => {
+  it('[NET-CTRL-MQ-02] arrives on the pair that sent the flow before, once the tap has learnt it', async () => {
     using nics = await TwoNics.open({ features: ALL_RING_FEATURES, queuePairs: 4 })
     nics.startAll()
     await nics.transfer(bothWays(nics, { size: 60, frames: 1 }))
