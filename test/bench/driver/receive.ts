@@ -19,14 +19,14 @@ function receiveAll(rx: RxQueue, burst: Burst): number {
   }
 }
 
-/** Our driver from JavaScript: woken when a quarter of the ring is full or a little time went by. */
+/** Our driver from JavaScript: woken when half of the ring is full or a little time went by. */
 export async function receiveBursts(rx: RxQueue, milliseconds: number): Promise<number> {
   const burst = new Burst(BATCH, RING)
   const over = deadline(milliseconds)
   let received = 0
   while (!over()) {
     received += receiveAll(rx, burst)
-    await rx.readable(undefined, { frames: RING / 4, milliseconds: 100 })
+    await rx.readable(undefined, { frames: RING / 2, milliseconds: 100 })
   }
   return received
 }
