@@ -17,7 +17,7 @@ export class Teardown {
 
   /**
    * Runs all steps, newest first, and forgets them.
-   * @throws the step's error where one failed, an AggregateError where several did.
+   * @throws the step's error where one failed, an AggregateError of all of them where several did.
    */
   run(): void {
     const errors: unknown[] = []
@@ -25,7 +25,9 @@ export class Teardown {
       try {
         step()
       } catch (error) {
-        errors.push(error)
+        // A step may be a stack of its own.
+        if (error instanceof AggregateError) errors.push(...error.errors)
+        else errors.push(error)
       }
     }
     if (errors.length === 1) throw errors[0]

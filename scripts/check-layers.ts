@@ -5,7 +5,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 
-const everywhere = ['abi', 'errors', 'teardown', 'options']
+const everywhere = ['abi', 'errors', 'teardown', 'options', 'address']
 
 /** Which rooms a room may import besides itself, from the bottom of the house to the top. */
 const ROOMS: Record<string, readonly string[]> = {
@@ -13,6 +13,7 @@ const ROOMS: Record<string, readonly string[]> = {
   errors: [],
   teardown: ['errors'],
   options: ['errors'],
+  address: ['errors'],
   binding: [...everywhere],
   event: [...everywhere, 'binding'],
   memory: [...everywhere, 'binding'],
@@ -20,7 +21,8 @@ const ROOMS: Record<string, readonly string[]> = {
   virtio: [...everywhere, 'event', 'memory'],
   'backend contract': [...everywhere, 'event', 'memory', 'virtio'],
   backend: [...everywhere, 'event', 'memory', 'host', 'virtio', 'backend contract'],
-  net: [...everywhere, 'virtio', 'backend contract'],
+  net: [...everywhere, 'memory', 'virtio', 'backend contract'],
+  nic: [...everywhere, 'memory', 'virtio', 'backend contract', 'backend', 'net'],
   pci: [...everywhere, 'event'],
   transport: [...everywhere, 'event', 'virtio', 'pci'],
   driver: [...everywhere, 'binding', 'event', 'memory', 'virtio'],

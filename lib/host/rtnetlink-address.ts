@@ -3,9 +3,9 @@
 // include/uapi/linux/if_addr.h; what the kernel does: net/ipv4/devinet.c, net/ipv6/addrconf.c.
 
 import { AF, IFA, IFA_F, NLM_F } from '../abi/rtnetlink.ts'
+import { formatIp, parseIp } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
 import { checkInteger } from '../options.ts'
-import { formatIp, parseIp } from './address.ts'
 import { malformed, type NetlinkMessage, NetlinkWriter, parsePayload } from './netlink-message.ts'
 import { ACK, CREATE, checkIndex, familyOf, linkSubject, present, type RtnetlinkRequest } from './rtnetlink-request.ts'
 

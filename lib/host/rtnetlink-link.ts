@@ -14,9 +14,9 @@ import {
   VETH_INFO,
 } from '../abi/rtnetlink.ts'
 import { IFF } from '../abi/tun.ts'
+import { formatMac, parseMac } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
 import { checkInteger } from '../options.ts'
-import { formatMac, parseMac } from './address.ts'
 import { checkIfname } from './ifname.ts'
 import { type NetlinkAttributes, type NetlinkMessage, NetlinkWriter, parsePayload } from './netlink-message.ts'
 import { ACK, CREATE, checkIndex, linkSubject, MAX_INDEX, present, type RtnetlinkRequest } from './rtnetlink-request.ts'

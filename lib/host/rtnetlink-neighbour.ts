@@ -4,8 +4,8 @@
 // include/uapi/linux/neighbour.h; what the kernel does: net/core/neighbour.c.
 
 import { NDA, NUD } from '../abi/rtnetlink.ts'
+import { parseIp, parseMac } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
-import { parseIp, parseMac } from './address.ts'
 import { NetlinkWriter } from './netlink-message.ts'
 import { ACK, CREATE, checkIndex, familyOf, linkSubject, type RtnetlinkRequest } from './rtnetlink-request.ts'
 

@@ -1,6 +1,7 @@
 // One queue of a tap device: one method per ioctl (drivers/net/tun.c). No policy.
 
 import { IFF, TUN_DEVICE, TUN_FLT_ALLMULTI } from '../abi/tun.ts'
+import { parseMac } from '../address.ts'
 import {
   adoptFd,
   type BpfInstruction,
@@ -11,7 +12,6 @@ import {
   systemCall,
 } from '../binding/index.ts'
 import type { ErrorContext } from '../errors.ts'
-import { parseMac } from './address.ts'
 import { checkIfname } from './ifname.ts'
 import { NetNamespace } from './net-namespace.ts'
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { formatIp, formatMac, parseIp, parseMac } from '../../lib/host/address.ts'
+import { formatIp, formatMac, parseIp, parseMac } from '../../lib/address.ts'
 
 describe('MAC addresses', () => {
   it('go to bytes and back', () => {

@@ -93,6 +93,19 @@ export function servedFeatures(vhost: bigint, offloads: number): bigint {
   return (vhost & ~NOT_FOR_GUESTS & ~VHOST_TUNNEL) | HOST_OFFLOADS | guest | uso | tunnel
 }
 
+/** Why a bit is not among those served by a tap with these TUN_F_*. */
+export function whyNotServed(feature: number, offloads: number): string {
+  const bit = featureSet(feature)
+  if (bit & NOT_FOR_GUESTS) return 'means something else to vhost-net than to a guest'
+  if (bit & USO) return "this kernel's tap lacks TUN_F_USO4 and TUN_F_USO6 (Linux 6.2)"
+  if (bit & TUNNEL) {
+    const lacking = (offloads & TUN_TUNNEL) === TUN_TUNNEL ? 'vhost-net' : "this kernel's tap"
+    return `${lacking} knows no UDP tunnels (Linux 6.17)`
+  }
+  if (feature === VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UFO) return 'a tap passes no UDP packets on unfragmented'
+  return 'VHOST_GET_FEATURES does not list it'
+}
+
 /** The part of the agreed bits that VHOST_SET_FEATURES takes. */
 export function vhostFeatures(agreed: bigint, vhost: bigint): bigint {
   return agreed & vhost & ~NOT_FOR_GUESTS

@@ -1,17 +1,15 @@
 // One queue pair in the kernel: a vhost-net fd and a tap queue, started and stopped in the order the kernel asks for.
 
 import { VHOST_NET_VQ_RX, VHOST_NET_VQ_TX } from '../../abi/vhost.ts'
-import { vringSizes } from '../../abi/virtio.ts'
-import { FeatureNegotiationError, StateError, SystemCallError } from '../../errors.ts'
-import { EventFd, watchReadable } from '../../event/index.ts'
+import { FeatureNegotiationError, StateError } from '../../errors.ts'
 import { knownFeatures } from '../../host/probe.ts'
-import type { Tap } from '../../host/tap.ts'
 import type { VhostNet } from '../../host/vhost-net.ts'
 import type { NativeMemory } from '../../memory/index.ts'
 import { checkBigInt } from '../../options.ts'
 import { Teardown } from '../../teardown.ts'
+import { hasFeature } from '../../virtio/features.ts'
 import { checkVring, type Vring } from '../../virtio/vring.ts'
-import type { PairBases, PairConfig, RingFault } from '../net-backend.ts'
+import type { PairBases, PairConfig, RingFault, RingName } from '../net-backend.ts'
 import {
   checkFeatures,
   checkVnetHdrSize,
@@ -21,13 +19,16 @@ import {
   tapOffload,
   vhostFeatures,
   vnetHdrSize,
+  whyNotServed,
 } from './features.ts'
+import { KernelRing } from './kernel-ring.ts'
+import type { TapQueue, TapQueueState } from './tap-queue.ts'
 import { setSndbuf } from './tap-settings.ts'
 
 export interface QueuePairOptions {
   index: number
   memory: NativeMemory
-  tap: Tap
+  queue: TapQueue
   /** With an owner, hence a worker. */
   vhost: VhostNet
   /** TUN_F_* that the tap knows. */
@@ -49,37 +50,44 @@ export interface QueuePairState {
   features: { bits: string; names: string } | null
   /** Where each ring goes on; null while they run, since they are exact only once they stand. */
   bases: PairBases | null
-  /** Names of TUN_F_*, by those features. */
+  /** Names of TUN_F_*, by those features that the driver takes now, or took last. */
   offloads: string[]
-  /** What the tap says now, or the errno's name with which it does not: a device that was deleted answers `EBADFD`. */
-  tap: { vnetHdrSz: number; sndbuf: number } | { error: string }
+  /** Whether frames of the tap reach its queue. */
+  attached: boolean
+  tap: TapQueueState
   poll_us: number
   /** Numbers of the open files by what they are for; null once closed. */
   fds: { tap: number; vhost: number; rx_err: number; tx_err: number } | null
 }
 
-/** A pair owns its err eventfds; the vhost-net fd, the tap queue, kicks and calls are lent to it. */
+/** A pair owns its rings' err eventfds; the vhost-net fd, the tap queue, kicks and calls are lent to it. */
 export class QueuePair {
   readonly #options: QueuePairOptions
   readonly #name: string
   readonly #opened = new Teardown()
-  readonly #errors: readonly EventFd[]
+  readonly #rings: Readonly<Record<RingName, KernelRing>>
   readonly #vhostMask: bigint
   #pollUs = 0
   #features: bigint | undefined
-  #running: Teardown | undefined
+  #offloads = 0n
+  #running = false
   #following = false
   #bases: PairBases = { rx: 0, tx: 0 }
   #ranBefore = false
 
   /** Opens all that it takes, so that `start` is cheap. @throws {SystemCallError} */
   constructor(options: QueuePairOptions) {
+    const { index, memory, vhost, fault } = options
     this.#options = options
-    this.#name = `pair ${options.index}`
+    this.#name = `pair ${index}`
+    const ring = (ring: RingName): KernelRing => {
+      const failed = (errors: number): void => fault({ pair: index, ring, errors })
+      return this.#opened.own(new KernelRing({ ring, name: `${this.#name} ${ring}`, memory, vhost, failed }))
+    }
     try {
-      this.#vhostMask = knownFeatures(options.vhost)
+      this.#vhostMask = knownFeatures(vhost)
       if (options.pollUs > 0) this.setPollUs(options.pollUs)
-      this.#errors = ['rx', 'tx'].map((ring) => this.#opened.own(EventFd.create(`${this.#name} ${ring} err`)))
+      this.#rings = { rx: ring('rx'), tx: ring('tx') }
     } catch (error) {
       throw this.#opened.unwind(error)
     }
@@ -90,8 +98,13 @@ export class QueuePair {
     return servedFeatures(this.#vhostMask, this.#options.offloads)
   }
 
+  /** Why it does not serve a feature bit. */
+  explain(feature: number): string | undefined {
+    return hasFeature(this.features, feature) ? undefined : whyNotServed(feature, this.#options.offloads)
+  }
+
   get running(): boolean {
-    return this.#running !== undefined
+    return this.#running
   }
 
   /** The features that it runs with. */
@@ -107,44 +120,100 @@ export class QueuePair {
    * @throws {QueueError | GuestMemoryError} where a ring is not in order
    * @throws {SystemCallError} where the kernel refused a step
    */
-  start({ features, rx, tx }: PairConfig): void {
-    const { memory, tap, vhost, sndbuf } = this.#options
-    if (this.#running !== undefined) throw new StateError('ERR_ALREADY_ACTIVE', `${this.#name} is running`)
+  start(config: PairConfig): void {
+    const { features, offloads = features, rx, tx } = config
+    const { memory, queue } = this.#options
+    if (this.#running) throw new StateError('ERR_ALREADY_ACTIVE', `${this.#name} is running`)
     checkFeatures(checkBigInt(features, 'features'), this.features)
+    checkBigInt(offloads, 'offloads')
     this.#checkAgreed(features)
-    checkVring(rx, memory.regions, `${this.#name} rx`)
-    checkVring(tx, memory.regions, `${this.#name} tx`)
+    checkVring(rx, memory.regions, this.#rings.rx.name)
+    checkVring(tx, memory.regions, this.#rings.tx.name)
 
     const undo = new Teardown()
     try {
-      this.#setFeatures(vhostFeatures(features, this.#vhostMask))
-      vhost.setMemTable(memory)
-      this.#follow()
-      this.#setVring(VHOST_NET_VQ_RX, rx, undo)
-      this.#setVring(VHOST_NET_VQ_TX, tx, undo)
-      tap.setVnetHdrSz(vnetHdrSize(features))
-      tap.setVnetLe(true)
-      tap.setOffload(tapOffload(features))
-      if (sndbuf !== undefined) setSndbuf(tap, sndbuf)
-      checkVnetHdrSize(tap, features)
-      // Runs when both backends are detached: only then are the bases exact.
-      undo.add(() => {
-        this.#bases = { rx: vhost.getVringBase(VHOST_NET_VQ_RX), tx: vhost.getVringBase(VHOST_NET_VQ_TX) }
-      })
-      for (const index of [VHOST_NET_VQ_RX, VHOST_NET_VQ_TX]) {
-        vhost.setBackend(index, tap)
-        undo.add(() => vhost.setBackend(index, null))
-      }
-      // What happened while the rings stood still was signalled to nobody.
-      if (this.#ranBefore || rx.base !== undefined || tx.base !== undefined) {
-        for (const event of [rx.kick, tx.kick, rx.call, tx.call]) event.signal()
-      }
+      if (queue.attach()) undo.add(() => queue.detach())
+      this.#activate({ features, offloads, rx, tx }, undo)
     } catch (error) {
       throw undo.unwind(error)
     }
-    this.#running = undo
+    this.#running = true
     this.#features = features
+    this.#offloads = offloads
     this.#ranBefore = true
+  }
+
+  #activate({ features, offloads, rx, tx }: Required<PairConfig>, undo: Teardown): void {
+    const { memory, queue, vhost, sndbuf } = this.#options
+    const { tap } = queue
+    this.#setFeatures(vhostFeatures(features, this.#vhostMask))
+    vhost.setMemTable(memory)
+    this.#follow()
+    for (const [ring, vring] of [[this.#rings.rx, rx] as const, [this.#rings.tx, tx] as const]) {
+      ring.wire(vring)
+      undo.add(() => ring.unwire())
+    }
+    tap.setVnetHdrSz(vnetHdrSize(features))
+    tap.setVnetLe(true)
+    tap.setOffload(tapOffload(offloads))
+    if (sndbuf !== undefined) setSndbuf(tap, sndbuf)
+    checkVnetHdrSize(tap, features)
+    // Runs when both backends are detached: only then are the bases exact.
+    undo.add(() => this.#readBases())
+    for (const ring of [this.#rings.rx, this.#rings.tx]) {
+      ring.attach(tap)
+      undo.add(() => ring.detach())
+    }
+    if (this.#ranBefore || rx.base !== undefined || tx.base !== undefined) signalBoth(rx, tx)
+  }
+
+  #readBases(): void {
+    this.#bases = { rx: this.#rings.rx.base(), tx: this.#rings.tx.base() }
+  }
+
+  /**
+   * Starts a ring that `stopRing` stopped. On failure it stands as before.
+   * @throws {StateError} `ERR_NOT_ACTIVE` where the pair does not run, `ERR_ALREADY_ACTIVE` where the ring does
+   * @throws {QueueError | GuestMemoryError} where it is not in order
+   * @throws {SystemCallError} where the kernel refused a step
+   */
+  startRing(name: RingName, vring: Vring): void {
+    const { memory, queue } = this.#options
+    const ring = this.#rings[name]
+    this.#assertRunning()
+    if (ring.attached) throw new StateError('ERR_ALREADY_ACTIVE', `${ring.name} is running`)
+    checkVring(vring, memory.regions, ring.name)
+    const undo = new Teardown()
+    try {
+      if (queue.attach()) undo.add(() => queue.detach())
+      ring.wire(vring)
+      undo.add(() => ring.unwire())
+      ring.attach(queue.tap)
+      undo.add(() => ring.detach())
+      signalBoth(vring)
+    } catch (error) {
+      throw undo.unwind(error)
+    }
+  }
+
+  /**
+   * Stops one ring and returns its base; the other one goes on. Frames that come go to the other pairs while it is the
+   * receive ring, and wait where there is no other.
+   * @throws {StateError} `ERR_NOT_ACTIVE`
+   */
+  stopRing(name: RingName): number {
+    const ring = this.#rings[name]
+    this.#assertRunning()
+    if (!ring.attached) throw new StateError('ERR_NOT_ACTIVE', `${ring.name} is not running`)
+    const undo = new Teardown()
+    if (name === 'rx') undo.add(() => this.#options.queue.detach())
+    undo.add(() => ring.unwire())
+    undo.add(() => {
+      this.#bases[name] = ring.base()
+    })
+    undo.add(() => ring.detach())
+    undo.run()
+    return this.#bases[name]
   }
 
   // Header size and offloads are the whole tap's: what one pair sets would change what the others read.
@@ -188,76 +257,44 @@ export class QueuePair {
     this.#following = true
   }
 
-  #setVring(index: number, ring: Vring, undo: Teardown): void {
-    const { memory, vhost } = this.#options
-    const sizes = vringSizes(ring.num)
-    const name = `${this.#name} ${index === VHOST_NET_VQ_RX ? 'rx' : 'tx'}`
-    undo.add(memory.pin(ring.desc, sizes.desc, `the descriptor table of ${name}`))
-    undo.add(memory.pin(ring.avail, sizes.avail, `the available ring of ${name}`))
-    undo.add(memory.pin(ring.used, sizes.used, `the used ring of ${name}`))
-    vhost.setVringNum(index, ring.num)
-    vhost.setVringBase(index, ring.base ?? 0)
-    vhost.setVringAddr(index, {
-      flags: 0,
-      desc_user_addr: memory.hostAddress(ring.desc, sizes.desc),
-      used_user_addr: memory.hostAddress(ring.used, sizes.used),
-      avail_user_addr: memory.hostAddress(ring.avail, sizes.avail),
-      log_guest_addr: 0n,
-    })
-    vhost.setVringKick(index, ring.kick)
-    undo.add(() => vhost.setVringKick(index, null))
-    vhost.setVringCall(index, ring.call)
-    undo.add(() => vhost.setVringCall(index, null))
-    const errors = this.#errors[index] as EventFd
-    vhost.setVringErr(index, errors)
-    undo.add(() => vhost.setVringErr(index, null))
-    const watch = watchReadable(errors, () => {
-      const count = Number(errors.read())
-      if (count > 0) {
-        this.#options.fault({
-          pair: this.#options.index,
-          ring: index === VHOST_NET_VQ_RX ? 'rx' : 'tx',
-          errors: count,
-        })
-      }
-    })
-    undo.add(() => watch.stop())
+  #assertRunning(): void {
+    if (!this.#running) throw new StateError('ERR_NOT_ACTIVE', `${this.#name} is not running`)
+  }
+
+  /** Notes what the driver takes now of what was agreed on. */
+  set offloads(offloads: bigint) {
+    this.#offloads = offloads
   }
 
   /** Stops both rings; the worker touches neither afterwards. @throws {StateError} `ERR_NOT_ACTIVE` */
-  stop(): PairBases {
-    if (this.#running === undefined) throw new StateError('ERR_NOT_ACTIVE', `${this.#name} is not running`)
-    const running = this.#running
-    this.#running = undefined
-    running.run()
+  stop({ detach = false }: { detach?: boolean } = {}): PairBases {
+    this.#assertRunning()
+    this.#running = false
+    const undo = new Teardown()
+    const rings = [this.#rings.rx, this.#rings.tx]
+    if (detach) undo.add(() => this.#options.queue.detach())
+    for (const ring of rings) undo.add(() => ring.unwire())
+    undo.add(() => this.#readBases())
+    for (const ring of rings) undo.add(() => ring.detach())
+    undo.run()
     return this.#bases
   }
 
   /** What it is now. */
   inspect(): QueuePairState {
-    const { index, tap, vhost } = this.#options
-    const [rxErr, txErr] = this.#errors as readonly [EventFd, EventFd]
+    const { index, queue, vhost } = this.#options
+    const [rxErr, txErr] = [this.#rings.rx.error, this.#rings.tx.error]
     const features = this.#features
     return {
       pair: index,
       running: this.running,
       features: features === undefined ? null : { bits: `0x${features.toString(16)}`, names: featureNames(features) },
       bases: this.running ? null : { ...this.#bases },
-      offloads: offloadNames(features === undefined ? 0 : tapOffload(features)),
-      tap: this.#inspectTap(),
+      offloads: offloadNames(tapOffload(this.#offloads)),
+      attached: queue.attached,
+      tap: queue.inspect(),
       poll_us: this.#pollUs,
-      fds: rxErr.closed ? null : { tap: tap.fd, vhost: vhost.fd, rx_err: rxErr.fd, tx_err: txErr.fd },
-    }
-  }
-
-  #inspectTap(): QueuePairState['tap'] {
-    const { tap } = this.#options
-    if (tap.closed) return { error: 'ERR_CLOSED' }
-    try {
-      return { vnetHdrSz: tap.getVnetHdrSz(), sndbuf: tap.getSndbuf() }
-    } catch (error) {
-      if (error instanceof SystemCallError) return { error: error.code }
-      throw error
+      fds: rxErr.closed ? null : { tap: queue.tap.fd, vhost: vhost.fd, rx_err: rxErr.fd, tx_err: txErr.fd },
     }
   }
 
@@ -265,7 +302,13 @@ export class QueuePair {
   close(): void {
     const all = new Teardown()
     all.add(() => this.#opened.run())
-    if (this.#running !== undefined) all.add(() => this.stop())
+    if (this.#running) all.add(() => this.stop())
     all.run()
   }
+}
+
+/** What happened while the rings stood still was signalled to nobody. */
+function signalBoth(...vrings: readonly Vring[]): void {
+  for (const { kick } of vrings) kick.signal()
+  for (const { call } of vrings) call.signal()
 }

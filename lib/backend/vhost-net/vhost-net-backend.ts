@@ -5,12 +5,16 @@ import { setImmediate } from 'node:timers/promises'
 import { InvalidOptionError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
 import { VhostNet } from '../../host/vhost-net.ts'
+import { checkBigInt } from '../../options.ts'
 import { Teardown } from '../../teardown.ts'
-import type { NetBackend, NetBackendEvents, PairBases, PairConfig } from '../net-backend.ts'
-import { featureNames } from './features.ts'
+import type { Vring } from '../../virtio/vring.ts'
+import type { NetBackend, NetBackendEvents, PairBases, PairConfig, RingName, RxFilter } from '../net-backend.ts'
+import { featureNames, tapOffload } from './features.ts'
 import { Lease, vhostOfFd } from './handed-fds.ts'
 import { type CheckedOptions, checkOptions, checkPollUs, type VhostNetBackendOptions } from './options.ts'
 import { QueuePair, type QueuePairState } from './queue-pair.ts'
+import { TapFilter, type TapFilterState } from './tap-filter.ts'
+import { TapQueue } from './tap-queue.ts'
 import { queuesByFd, queuesByName } from './tap-queues.ts'
 
 export type { VhostNetBackendOptions } from './options.ts'
@@ -25,18 +29,23 @@ export interface VhostNetBackendState {
   poll_us: number
   /** What the workers can reach, by guest-physical address, once a pair has started. */
   regions: { guestAddress: number; size: number }[]
+  /** Which frames the tap passes on. */
+  rxFilter: TapFilterState
   pairs: QueuePairState[]
 }
 
 interface Parts extends Pick<CheckedOptions, 'memory' | 'sndbuf' | 'pollUs'> {
-  ifname: string
+  /** The first queue of the tap, for what is the whole tap's. */
+  tap: Tap
   pairs: readonly QueuePair[]
+  filter: TapFilter
   opened: Teardown
 }
 
 /**
  * Packets go through the kernel's vhost-net to a tap. Emits `fault` where a ring cannot go on.
- * Pair i is tap queue i and vhost-net fd i.
+ * Pair i has a queue of the tap and a vhost-net fd of its own. A pair gets its share of the tap's frames from its first
+ * start on; the first pair's queue is open to them from the beginning.
  */
 export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements NetBackend {
   readonly ifname: string
@@ -48,8 +57,8 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
 
   private constructor(parts: Parts) {
     super()
-    const { ifname, pairs } = parts
-    this.ifname = ifname
+    const { tap, pairs } = parts
+    this.ifname = tap.ifname
     this.queuePairs = pairs.length
     this.features = pairs.reduce((features, pair) => features & pair.features, pairs[0]?.features ?? 0n)
     this.#parts = parts
@@ -81,19 +90,24 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     try {
       const queues =
         'fds' in tapFrom ? queuesByFd(tapFrom.fds, lease, opened) : queuesByName({ ...tapFrom, queuePairs }, opened)
-      const taps: Tap[] = []
+      const taps: TapQueue[] = []
       const pairs: QueuePair[] = []
       let offloads = 0
+      let filter: TapFilter | undefined
       let backend: VhostNetBackend | undefined
       for (let index = 0; index < queuePairs; index++) {
         const tap = queues.open()
-        if (index === 0) offloads = queues.offloads()
-        taps.push(tap)
+        const queue = new TapQueue(tap, queuePairs === 1)
+        if (index === 0) {
+          offloads = queues.offloads()
+          filter = opened.own(new TapFilter(tap))
+        }
+        taps.push(queue)
         const vhost = openVhost(index)
         const pair = new QueuePair({
           index,
           memory,
-          tap,
+          queue,
           vhost,
           offloads,
           sndbuf,
@@ -105,7 +119,14 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
         // Creating a queue waits for RTNL and a worker to start: other work of this thread goes between.
         if (index + 1 < queuePairs) await setImmediate()
       }
-      backend = new VhostNetBackend({ memory, sndbuf, pollUs, ifname: (taps[0] as Tap).ifname, pairs, opened })
+      // From the highest on: the kernel fills the place of a queue that goes with its last one (drivers/net/tun.c).
+      for (const queue of taps.slice(1).reverse()) {
+        queue.detach()
+        lease.addBeforeReturn(() => void queue.attach())
+        await setImmediate()
+      }
+      const { tap } = taps[0] as TapQueue
+      backend = new VhostNetBackend({ memory, sndbuf, pollUs, tap, pairs, filter: filter as TapFilter, opened })
       lease.take()
       return backend
     } catch (error) {
@@ -126,9 +147,42 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     this.#pair(pair).start(config)
   }
 
-  /** Stops a pair and returns where its rings stand, as `base` for the next start. @throws `ERR_NOT_ACTIVE` */
-  stop(pair: number): PairBases {
-    return this.#pair(pair).stop()
+  /**
+   * Stops a pair and returns where its rings stand, as `base` for the next start. Frames wait for that, or with `detach`
+   * go to the other pairs, if there are any.
+   * @throws `ERR_NOT_ACTIVE`
+   */
+  stop(pair: number, options?: { detach?: boolean }): PairBases {
+    return this.#pair(pair).stop(options)
+  }
+
+  /** @see {@link QueuePair.startRing} */
+  startRing(pair: number, ring: RingName, vring: Vring): void {
+    this.#pair(pair).startRing(ring, vring)
+  }
+
+  /** @see {@link QueuePair.stopRing} */
+  stopRing(pair: number, ring: RingName): number {
+    return this.#pair(pair).stopRing(ring)
+  }
+
+  explain(feature: number): string | undefined {
+    return this.#pairs.map((pair) => pair.explain(feature)).find((why) => why !== undefined)
+  }
+
+  /** TUNSETOFFLOAD: what the driver takes from now on of what was agreed on. @throws {SystemCallError} */
+  setOffloads(offloads: bigint): void {
+    this.#parts.tap.setOffload(tapOffload(checkBigInt(offloads, 'offloads')))
+    for (const pair of this.#pairs) pair.offloads = offloads
+  }
+
+  /**
+   * TUNSETTXFILTER: as exactly as the tap can; `inspect().rxFilter` says where that lets more through.
+   * @throws {SystemCallError}
+   * @throws {InvalidOptionError} `ERR_OPTION_*` of an address
+   */
+  setRxFilter(filter: RxFilter): void {
+    this.#parts.filter.set(filter)
   }
 
   running(pair: number): boolean {
@@ -165,6 +219,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
       sndbuf,
       poll_us: this.#pollUs,
       regions: memory.regions.map(({ guestAddress, size }) => ({ guestAddress, size })),
+      rxFilter: this.#parts.filter.inspect(),
       pairs: this.#pairs.map((pair) => pair.inspect()),
     }
   }

@@ -1,6 +1,6 @@
 // The first two things a guest does on its network: find the host's MAC, and see whether the host answers.
 
-import { formatIp } from '../../host/address.ts'
+import { formatIp } from '../../address.ts'
 import type { Endpoint } from './endpoint.ts'
 import { buildArpRequest, EchoTemplate, echoIdentifier, echoSequence } from './frames.ts'
 import { ipv4ToBytes } from './subnet.ts'

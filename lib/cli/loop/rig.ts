@@ -2,10 +2,10 @@
 
 import { VIRTIO_F } from '../../abi/virtio.ts'
 import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../../abi/virtio-net.ts'
+import { formatIp, parseIp } from '../../address.ts'
 import { type PairBases, type RingFault, VhostNetBackend } from '../../backend/index.ts'
 import { Driver, type DriverOptions } from '../../driver/index.ts'
 import { InvalidOptionError, StateError } from '../../errors.ts'
-import { formatIp, parseIp } from '../../host/address.ts'
 import { type Link, type LinkStats, RtNetlink } from '../../host/index.ts'
 import { GuestMemory } from '../../memory/index.ts'
 import { Teardown } from '../../teardown.ts'

@@ -1,7 +1,7 @@
 // One run of `vhost-net loop`: up, ARP, ping, bulk, to rest, counted, down.
 
 import { machine, release, type as sysname, version } from 'node:os'
-import { formatIp, formatMac } from '../../host/address.ts'
+import { formatIp, formatMac } from '../../address.ts'
 import type { Link } from '../../host/index.ts'
 import { bulk, EchoFlow } from './bulk.ts'
 import type { Endpoint } from './endpoint.ts'

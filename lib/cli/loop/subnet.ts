@@ -1,7 +1,7 @@
 // IPv4 subnets: parsing, overlap, and the choice of a private one that nothing here uses. Pure.
 
+import { formatIp, parseIp } from '../../address.ts'
 import { InvalidOptionError } from '../../errors.ts'
-import { formatIp, parseIp } from '../../host/address.ts'
 
 /** An address with the length of its network's prefix; addresses are 32-bit numbers. */
 export interface Cidr {

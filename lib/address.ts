@@ -1,7 +1,7 @@
 // MAC and IP addresses between text and bytes.
 
 import { isIP, isIPv4, SocketAddress } from 'node:net'
-import { InvalidOptionError } from '../errors.ts'
+import { InvalidOptionError } from './errors.ts'
 
 /**
  * The six bytes of `'52:54:00:12:34:56'`.

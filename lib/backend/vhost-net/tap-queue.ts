@@ -1,0 +1,62 @@
+// One queue of a tap, and whether the tap's frames reach it.
+
+import { IFF } from '../../abi/tun.ts'
+import { InvalidOptionError, SystemCallError } from '../../errors.ts'
+import type { Tap } from '../../host/tap.ts'
+
+/** What the tap says of a queue, or the errno's name with which it does not: a device that was deleted answers `EBADFD`. */
+export type TapQueueState = { vnetHdrSz: number; sndbuf: number } | { error: string }
+
+/** A queue that was just opened is attached. What goes out through it goes out either way. */
+export class TapQueue {
+  readonly tap: Tap
+  readonly #alone: boolean
+  #attached = true
+
+  /** @param alone whether it is the only one, which is always attached. */
+  constructor(tap: Tap, alone: boolean) {
+    this.tap = tap
+    this.#alone = alone
+  }
+
+  get attached(): boolean {
+    return this.#attached
+  }
+
+  /**
+   * The tap's frames reach it, too. Returns whether they did not before.
+   * @throws {SystemCallError}
+   * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where the tap has a classic filter
+   */
+  attach(): boolean {
+    if (this.#attached) return false
+    const { tap } = this
+    tap.setQueue(true)
+    if ((tap.getIff().flags & IFF.IFF_DETACH_QUEUE) !== 0) {
+      throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap', `'${tap.ifname}' has a classic filter`, {
+        hint: 'With one, the kernel attaches no queue again, and says nothing: TUNDETACHFILTER takes it away.',
+        context: { ifname: tap.ifname },
+      })
+    }
+    this.#attached = true
+    return true
+  }
+
+  /** The tap's frames go to its other queues; those that waited here are lost. @throws {SystemCallError} */
+  detach(): void {
+    if (this.#alone || !this.#attached) return
+    this.tap.setQueue(false)
+    this.#attached = false
+  }
+
+  inspect(): TapQueueState {
+    const { tap } = this
+    if (tap.closed) return { error: 'ERR_CLOSED' }
+    try {
+      return { vnetHdrSz: tap.getVnetHdrSz(), sndbuf: tap.getSndbuf() }
+    } catch (error) {
+      if (error instanceof SystemCallError) return { error: error.code }
+      throw error
+    }
+  }
+}
