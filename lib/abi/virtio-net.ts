@@ -1,4 +1,8 @@
-// Virtio network device: feature bits and the header in front of each frame (section 5.1; linux/virtio_net.h).
+// Virtio network device: feature bits, configuration, control commands and the header in front of each frame (section 5.1;
+// linux/virtio_net.h, linux/virtio_ids.h).
+
+/** Device type (section 5). */
+export const VIRTIO_ID_NET = 1
 
 /** Feature bits, by number (section 5.1.3). Those of a legacy device only are left out, but for GSO. */
 export const VIRTIO_NET_F = {
@@ -47,6 +51,43 @@ export const VIRTIO_NET_F = {
   VIRTIO_NET_F_OUT_NET_HEADER: 69,
   VIRTIO_NET_F_IPSEC: 70,
 } as const
+
+/** Offsets in `virtio_net_config` (section 5.1.4): u8[6] mac, le16 up to mtu, le32 speed, u8 duplex. */
+export const VIRTIO_NET_CONFIG = { mac: 0, status: 6, max_virtqueue_pairs: 8, mtu: 10, speed: 12, duplex: 16 } as const
+
+/** Bits of `virtio_net_config.status`. */
+export const VIRTIO_NET_S = { VIRTIO_NET_S_LINK_UP: 1, VIRTIO_NET_S_ANNOUNCE: 2 } as const
+
+/** `virtio_net_config.speed` and `duplex` as ethtool has them (linux/ethtool.h). */
+export const SPEED_UNKNOWN = 0xffff_ffff
+export const DUPLEX = { DUPLEX_HALF: 0, DUPLEX_FULL: 1, DUPLEX_UNKNOWN: 0xff } as const
+
+/** Least and largest `virtio_net_config.mtu` (section 5.1.4.1). */
+export const VIRTIO_NET_MTU_MIN = 68
+export const VIRTIO_NET_MTU_MAX = 65535
+
+/** Classes of control commands (section 5.1.6.5). */
+export const VIRTIO_NET_CTRL = {
+  VIRTIO_NET_CTRL_RX: 0,
+  VIRTIO_NET_CTRL_MAC: 1,
+  VIRTIO_NET_CTRL_ANNOUNCE: 3,
+  VIRTIO_NET_CTRL_MQ: 4,
+  VIRTIO_NET_CTRL_GUEST_OFFLOADS: 5,
+} as const
+
+/** Commands of each class. */
+export const VIRTIO_NET_CTRL_RX = { VIRTIO_NET_CTRL_RX_PROMISC: 0, VIRTIO_NET_CTRL_RX_ALLMULTI: 1 } as const
+export const VIRTIO_NET_CTRL_MAC = { VIRTIO_NET_CTRL_MAC_TABLE_SET: 0, VIRTIO_NET_CTRL_MAC_ADDR_SET: 1 } as const
+export const VIRTIO_NET_CTRL_ANNOUNCE_ACK = 0
+export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0
+export const VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0
+
+/** What a command is answered with. */
+export const VIRTIO_NET_OK = 0
+export const VIRTIO_NET_ERR = 1
+
+/** Where GUEST_OFFLOADS_SET has the offloads that are not at the place of their feature bits (section 5.1.6.5.6). */
+export const VIRTIO_NET_OFFLOAD = { GUEST_UDP_TUNNEL_GSO: 46, GUEST_UDP_TUNNEL_GSO_CSUM: 47 } as const
 
 /** `virtio_net_hdr.flags` (section 5.1.6). */
 export const VIRTIO_NET_HDR_F = {

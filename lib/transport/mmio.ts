@@ -214,7 +214,7 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
   }
 
   get #queue(): Virtqueue | undefined {
-    return this.#device.queues[this.#queueSel]
+    return this.#device.queue(this.#queueSel)
   }
 
   #writeReady(queue: Virtqueue, value: number): void {

@@ -146,6 +146,16 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
     // Read-only fields: the write has no effect.
   }
 
+  /** The driver has reset the device: what it changed by requests is as at first. Must not throw. */
+  protected resetState(): void {
+    // Most devices have no such state.
+  }
+
+  /** The queue of this index; undefined where there is none, which may depend on the features agreed on. */
+  queue(index: number): Virtqueue | undefined {
+    return this.queues[index]
+  }
+
   /** Binds the device to its transport. There is one; the guest has not seen the device before. */
   attach(transport: DeviceTransport): void {
     this.#transport = transport
@@ -207,6 +217,7 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
     this.#accepted = 0n
     this.#fault = undefined
     this.#setStatus(0)
+    this.resetState()
     this.#transport?.reset()
   }
 

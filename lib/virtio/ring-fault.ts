@@ -17,6 +17,8 @@ export type RingFaultCause =
   | 'indirect-table-size'
   /** A buffer or an indirect table is not guest memory. */
   | 'outside-memory'
+  /** A request has no byte that the device could write its answer to. */
+  | 'no-room-for-answer'
 
 /** `ERR_QUEUE_BROKEN` with its cause. */
 export class RingFault extends QueueError {

@@ -1,0 +1,265 @@
+// The virtio network device (virtio 1.x section 5.1): what its driver sees and may ask for. Packets are the backend's.
+
+import { VIRTIO_ID_NET, VIRTIO_NET_F, VIRTIO_NET_S } from '../abi/virtio-net.ts'
+import { formatMac } from '../address.ts'
+import type { NetBackend, RingFault, RingName } from '../backend/net-backend.ts'
+import { QueueError } from '../errors.ts'
+import {
+  featureNames,
+  type QueueService,
+  VirtioDevice,
+  type VirtioDeviceState,
+  type Virtqueue,
+} from '../virtio/index.ts'
+import { NetConfig, netConfig } from './config-space.ts'
+import { type CommandCounts, ControlQueue } from './control-queue.ts'
+import { explain, type FeatureExplanation, isConsistent, makeOffer, type Offer, RULES } from './offer.ts'
+import { GUEST_OFFLOADS } from './offloads.ts'
+import { checkSettings, isStation, requestedFeatures, type VirtioNetDeviceOptions } from './options.ts'
+import { type PairState, QueuePairs } from './queue-pairs.ts'
+import { type RxModes, UNFILTERED, withStation } from './rx-filter.ts'
+
+const { VIRTIO_NET_S_LINK_UP: LINK_UP, VIRTIO_NET_S_ANNOUNCE: ANNOUNCE } = VIRTIO_NET_S
+/** QEMU's. */
+const CONTROL_QUEUE_SIZE = 64
+
+/** What a device is now; JSON-safe. */
+export interface VirtioNetState extends VirtioDeviceState {
+  mac: string
+  link: { up: boolean; announcing: boolean }
+  mtu: number | null
+  activePairs: number
+  pairs: PairState[]
+  /** Index of the control queue; null while none is agreed on. */
+  controlQueue: number | null
+  /** What the driver wants to receive. */
+  rxModes: RxModes
+  /** Guest offloads that are on. */
+  offloads: string[]
+  /** Why the host could not do what a command asked for, the last time. */
+  lastCommandError: string | null
+}
+
+/** What a device has done since it was made; JSON-safe. Frames are counted where they pass: in the kernel. */
+export interface VirtioNetStats {
+  /** How often a driver brought it to life. */
+  activations: number
+  /** Answers by command. */
+  commands: Record<string, CommandCounts>
+}
+
+/** A NIC for a guest, on a backend that stays its giver's: close that after the device. */
+export class VirtioNetDevice extends VirtioDevice {
+  readonly queuePairs: number
+  readonly #backend: NetBackend
+  readonly #offer: Offer
+  /** As it was given: what a reset brings back. */
+  readonly #mac: Uint8Array
+  readonly #mtu: number | undefined
+  readonly #config: NetConfig
+  readonly #pairs: QueuePairs
+  readonly #control: ControlQueue
+  /** The control queue while it is served. */
+  #serving: { queue: Virtqueue; service: QueueService } | undefined
+  #rxModes: RxModes = UNFILTERED
+  #offloads = 0n
+  #activations = 0
+
+  /**
+   * @throws {InvalidOptionError} `ERR_OPTION_*`
+   * @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING` where the backend lacks what every device offers
+   * @throws {SystemCallError} `EMFILE`
+   */
+  constructor(options: VirtioNetDeviceOptions) {
+    const settings = checkSettings(options, ['memory', 'backend'])
+    const { memory, backend } = options
+    const { mac, mtu, speed, duplex, rxQueueSize, txQueueSize } = settings
+    const maxPairs = backend.queuePairs
+    const offer = makeOffer(requestedFeatures(settings, maxPairs), backend)
+    super({
+      deviceId: VIRTIO_ID_NET,
+      memory,
+      features: offer.features,
+      rules: RULES,
+      names: VIRTIO_NET_F,
+      queueSizes: [...Array.from({ length: maxPairs }, () => [rxQueueSize, txQueueSize]).flat(), CONTROL_QUEUE_SIZE],
+      config: netConfig(offer.features, { mac, status: LINK_UP, maxPairs, mtu, speed, duplex }),
+    })
+    this.queuePairs = maxPairs
+    this.#backend = backend
+    this.#offer = offer
+    this.#mac = mac
+    this.#mtu = mtu
+    this.#config = new NetConfig(this.config, offer.features, { mac, status: LINK_UP })
+    this.#pairs = new QueuePairs(backend, (error) => this.fault(error))
+    this.#control = new ControlQueue({
+      negotiated: (feature) => this.negotiated(feature),
+      setRxModes: (change) => this.#setRxModes({ ...this.#rxModes, ...change }),
+      setMac: (mac) => this.#setMac(mac),
+      acknowledgeAnnounce: () => this.#config.setStatus(ANNOUNCE, false),
+      setActivePairs: (pairs) => this.#setActivePairs(pairs),
+      setOffloads: (offloads) => this.#setOffloads(offloads),
+    })
+    backend.on('fault', this.#onFault)
+  }
+
+  /** The rings of a pair that has a ring which cannot go on cannot, either: the driver has to begin anew. */
+  readonly #onFault = ({ pair, ring, errors }: RingFault): void => {
+    const message = `the backend cannot go on with the ${ring} ring of pair ${pair}: ${errors} errors`
+    this.fault(
+      new QueueError('ERR_QUEUE_BROKEN', message, { context: { pair, ring, errors } }),
+      this.queues[2 * pair + (ring === 'rx' ? 0 : 1)],
+    )
+  }
+
+  /** What the driver can use: with one pair agreed on, the control queue comes right behind it (section 5.1.2). */
+  get #usablePairs(): number {
+    return this.negotiated(VIRTIO_NET_F.VIRTIO_NET_F_MQ) ? this.queuePairs : 1
+  }
+
+  /** Index of the control queue; undefined where none is agreed on. */
+  get #controlIndex(): number | undefined {
+    return this.negotiated(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ) ? 2 * this.#usablePairs : undefined
+  }
+
+  /** Before features are agreed on, all that there may be. */
+  override queue(index: number): Virtqueue | undefined {
+    const known = !this.maySetUp || index < 2 * this.#usablePairs || index === this.#controlIndex
+    return known ? this.queues[index] : undefined
+  }
+
+  protected override activate(): void {
+    this.#activations++
+    this.#offloads = this.accepted & GUEST_OFFLOADS
+    this.#pairs.begin({ features: this.accepted & this.#backend.features, offloads: this.#offloads })
+  }
+
+  protected override startQueue(queue: Virtqueue): void {
+    const { index, vring } = queue
+    if (index === this.#controlIndex) {
+      this.#serving = { queue, service: this.serveQueue(queue, (chain) => this.#control.serve(chain)) }
+    } else if (index < 2 * this.#usablePairs && vring !== undefined) {
+      this.#pairs.enable(...placeOf(index), vring)
+    }
+  }
+
+  /** What was agreed on may be history by now: it goes by what runs. */
+  protected override stopQueue(queue: Virtqueue): void {
+    if (queue === this.#serving?.queue) {
+      this.#serving.service.stop()
+      this.#serving = undefined
+    } else if (queue.index < 2 * this.queuePairs) {
+      this.#pairs.disable(...placeOf(queue.index))
+    }
+  }
+
+  /** Frames that come until there is a driver again are such as any driver takes. */
+  protected override deactivate(): void {
+    this.#quietly(() => this.#backend.setOffloads(0n))
+    this.#quietly(() => this.#backend.setRxFilter(UNFILTERED))
+  }
+
+  protected override resetState(): void {
+    this.#rxModes = UNFILTERED
+    this.#offloads = 0n
+    this.#pairs.begin({ features: 0n, offloads: 0n })
+    this.#config.mac = this.#mac
+    this.#config.setStatus(ANNOUNCE, false)
+  }
+
+  #quietly(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      this.fault(error)
+    }
+  }
+
+  #setRxModes(modes: RxModes): void {
+    this.#backend.setRxFilter(withStation(modes, this.#config.mac))
+    this.#rxModes = modes
+  }
+
+  #setMac(mac: Uint8Array): boolean {
+    if (!isStation(mac)) return false
+    this.#backend.setRxFilter(withStation(this.#rxModes, mac))
+    this.#config.mac = mac
+    return true
+  }
+
+  #setActivePairs(pairs: number): boolean {
+    if (pairs < 1 || pairs > this.queuePairs) return false
+    this.#pairs.setActive(pairs)
+    return true
+  }
+
+  #setOffloads(offloads: bigint): boolean {
+    if ((offloads & ~this.accepted) !== 0n || !isConsistent(offloads)) return false
+    this.#backend.setOffloads(offloads)
+    this.#pairs.offloads = offloads
+    this.#offloads = offloads
+    return true
+  }
+
+  /**
+   * Plugs the cable in or pulls it (QEMU's `set_link`): the guest is told where STATUS is agreed on, and no packet moves
+   * without link. What waits in rings goes on with the link.
+   * @throws what the backend throws where a pair does not start, with the link down
+   */
+  setLink(up: boolean): void {
+    try {
+      this.#pairs.setLink(up)
+    } catch (error) {
+      this.#config.setStatus(LINK_UP, false)
+      throw error
+    }
+    this.#config.setStatus(LINK_UP, up)
+  }
+
+  /**
+   * Asks the guest to tell the network where it is now, as after a migration (QEMU's `announce-self`). Returns whether it
+   * can be asked: it is up, and has agreed on GUEST_ANNOUNCE and STATUS.
+   */
+  announce(): boolean {
+    const able = [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F.VIRTIO_NET_F_STATUS]
+    if (this.#serving === undefined || !able.every((feature) => this.negotiated(feature))) return false
+    this.#config.setStatus(ANNOUNCE, true)
+    return true
+  }
+
+  /** Of each feature bit that has a name: who offers it, or who does not and why, and whether the driver accepted it. */
+  explainFeatures(): FeatureExplanation[] {
+    return explain(this.#offer, this.offered, this.accepted)
+  }
+
+  /** What it has done since it was made. */
+  stats(): VirtioNetStats {
+    return { activations: this.#activations, commands: this.#control.counts }
+  }
+
+  override inspect(): VirtioNetState {
+    return {
+      ...super.inspect(),
+      mac: formatMac(this.#config.mac),
+      link: { up: this.#config.hasStatus(LINK_UP), announcing: this.#config.hasStatus(ANNOUNCE) },
+      mtu: this.#mtu ?? null,
+      activePairs: this.#pairs.active,
+      pairs: this.#pairs.inspect(),
+      controlQueue: this.#controlIndex ?? null,
+      rxModes: structuredClone(this.#rxModes),
+      offloads: featureNames(this.#offloads, VIRTIO_NET_F),
+      lastCommandError: this.#control.lastError,
+    }
+  }
+
+  /** Resets it and closes its eventfds, not the backend. Close its transport first. Idempotent. */
+  override close(): void {
+    super.close()
+    this.#backend.off('fault', this.#onFault)
+  }
+}
+
+/** Queue 2i receives, queue 2i + 1 transmits. */
+function placeOf(index: number): [pair: number, ring: RingName] {
+  return [index >> 1, index % 2 === 0 ? 'rx' : 'tx']
+}

@@ -1,0 +1,54 @@
+// A virtio network device together with its backend: the one place where the two meet.
+
+import { VhostNetBackend, type VhostNetBackendOptions } from './backend/index.ts'
+import { VirtioNetDevice, type VirtioNetSettings } from './net/index.ts'
+import { checkSettings } from './net/options.ts'
+import { checkObject } from './options.ts'
+
+export interface VirtioNetOptions extends VirtioNetSettings {
+  /** What the guest and the kernel's workers share. It must outlive the device. */
+  memory: VhostNetBackendOptions['memory']
+  /** 1..256. Default 1, or as many as there are fds in `backend`. */
+  queuePairs?: number
+  /** Where packets go: vhost-net and a tap. */
+  backend: Omit<VhostNetBackendOptions, 'memory' | 'queuePairs'>
+}
+
+/** A NIC for a guest that has its backend to itself. Put it behind a transport. */
+export class VirtioNet extends VirtioNetDevice {
+  /** Closed with the device. */
+  readonly backend: VhostNetBackend
+
+  private constructor(options: VirtioNetOptions, backend: VhostNetBackend) {
+    const { queuePairs: _, ...settings } = options
+    super({ ...settings, backend })
+    this.backend = backend
+  }
+
+  /**
+   * Opens the backend and makes the device. Rejects, with everything undone, with {@link InvalidOptionError}
+   * `ERR_OPTION_*`, before anything is opened where no tap and no fd need be looked at, or {@link SystemCallError}.
+   */
+  static async open(options: VirtioNetOptions): Promise<VirtioNet> {
+    checkSettings(options, ['memory', 'queuePairs', 'backend'])
+    const { memory, queuePairs } = options
+    const packets = checkObject(options.backend, ['tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us'], 'backend')
+    const backend = await VhostNetBackend.open({
+      ...packets,
+      memory,
+      ...(queuePairs === undefined ? {} : { queuePairs }),
+    })
+    try {
+      return new VirtioNet(options, backend)
+    } catch (error) {
+      backend.close()
+      throw error
+    }
+  }
+
+  /** Resets the device, closes its eventfds and the backend. Close its transport first. Idempotent. */
+  override close(): void {
+    super.close()
+    this.backend.close()
+  }
+}

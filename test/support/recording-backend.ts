@@ -1,0 +1,102 @@
+// A backend without packets: it notes what a device asks of it, and holds the device to the contract.
+
+import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
+import type {
+  NetBackend,
+  NetBackendEvents,
+  PairBases,
+  PairConfig,
+  RingName,
+  RxFilter,
+} from '../../lib/backend/index.ts'
+import type { Vring } from '../../lib/virtio/index.ts'
+
+/** VERSION_1, MRG_RXBUF, INDIRECT_DESC, EVENT_IDX, and every offload but UFO towards the guest. */
+export const SERVED = [0, 1, 7, 8, 9, 11, 12, 13, 14, 15, 28, 29, 32, 54, 55, 56, 65, 66, 67, 68].reduce(
+  (set, bit) => set | (1n << BigInt(bit)),
+  0n,
+)
+
+export class RecordingBackend extends EventEmitter<NetBackendEvents> implements NetBackend {
+  readonly queuePairs: number
+  readonly features: bigint
+  /** What was asked for, in order: `'start 1 rx@0 tx@0'`. */
+  readonly log: string[] = []
+  /** What each pair was started with last. */
+  readonly configs: (PairConfig | undefined)[] = []
+  /** Where each ring stands that is stopped. */
+  bases: PairBases = { rx: 0, tx: 0 }
+  /** The filter that is set. */
+  filter: RxFilter | undefined
+  /** Called with each entry before it is done; what it throws fails the operation. */
+  before: ((entry: string) => void) | undefined
+  closed = false
+  readonly #running = new Map<number, Set<RingName>>()
+
+  constructor({ queuePairs = 1, features = SERVED }: { queuePairs?: number; features?: bigint } = {}) {
+    super()
+    this.queuePairs = queuePairs
+    this.features = features
+  }
+
+  #note(entry: string): void {
+    this.log.push(entry)
+    this.before?.(entry)
+  }
+
+  /** What was asked for since this was called last. */
+  take(): string[] {
+    return this.log.splice(0)
+  }
+
+  explain(feature: number): string | undefined {
+    return ((this.features >> BigInt(feature)) & 1n) === 1n ? undefined : `this backend has no bit ${feature}`
+  }
+
+  start(pair: number, config: PairConfig): void {
+    const { features, rx, tx } = config
+    assert.ok(pair < this.queuePairs)
+    assert.ok(!this.#running.has(pair), `pair ${pair} is running`)
+    assert.equal(features & ~this.features, 0n, 'only what the backend serves was agreed on with it')
+    this.#note(`start ${pair} rx@${rx.base} tx@${tx.base}`)
+    this.configs[pair] = config
+    this.#running.set(pair, new Set(['rx', 'tx']))
+  }
+
+  stop(pair: number, { detach = false }: { detach?: boolean } = {}): PairBases {
+    assert.ok(this.#running.delete(pair), `pair ${pair} is not running`)
+    this.#note(`stop ${pair}${detach ? ' detach' : ''}`)
+    return { ...this.bases }
+  }
+
+  startRing(pair: number, ring: RingName, vring: Vring): void {
+    const rings = this.#running.get(pair)
+    assert.ok(rings !== undefined && !rings.has(ring))
+    this.#note(`start ${pair} ${ring}@${vring.base}`)
+    rings.add(ring)
+  }
+
+  stopRing(pair: number, ring: RingName): number {
+    assert.ok(this.#running.get(pair)?.delete(ring))
+    this.#note(`stop ${pair} ${ring}`)
+    return this.bases[ring]
+  }
+
+  running(pair: number): boolean {
+    return this.#running.has(pair)
+  }
+
+  setOffloads(offloads: bigint): void {
+    this.#note(`offloads 0x${offloads.toString(16)}`)
+  }
+
+  setRxFilter(filter: RxFilter): void {
+    this.#note('filter')
+    this.filter = filter
+  }
+
+  close(): void {
+    this.closed = true
+  }
+}

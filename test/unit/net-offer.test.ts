@@ -1,0 +1,157 @@
+// What a virtio-net device offers: what was asked for and is served, with what it needs; and what it says about each bit.
+
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { VIRTIO_F } from '../../lib/abi/virtio.ts'
+import { RULES } from '../../lib/net/offer.ts'
+import { FEATURE_OPTIONS } from '../../lib/net/options.ts'
+import { featureBits, featureSet, hasFeature, unmetFeatures } from '../../lib/virtio/index.ts'
+import { F, NetRig, without } from '../support/net-rig.ts'
+import { RecordingBackend, SERVED } from '../support/recording-backend.ts'
+
+/** Who has which say, where the backend serves all that one can. */
+const CONTROL = featureSet(2, 5, 16, 17, 18, 21, 23, VIRTIO_F.VIRTIO_F_RING_RESET)
+const NEVER = {
+  VIRTIO_NET_F_CTRL_VLAN: 19,
+  VIRTIO_NET_F_CTRL_RX_EXTRA: 20,
+  VIRTIO_F_ACCESS_PLATFORM: 33,
+  VIRTIO_F_RING_PACKED: 34,
+  VIRTIO_NET_F_DEVICE_STATS: 50,
+  VIRTIO_NET_F_VQ_NOTF_COAL: 52,
+  VIRTIO_NET_F_NOTF_COAL: 53,
+  VIRTIO_NET_F_HASH_REPORT: 57,
+  VIRTIO_NET_F_RSS: 60,
+}
+const ALL_ONES = (1n << 128n) - 1n
+
+describe('the offer of a virtio-net device', () => {
+  let rig: NetRig | undefined
+
+  const make = (options: ConstructorParameters<typeof NetRig>[0] = {}, backend?: RecordingBackend): NetRig => {
+    rig?.close()
+    rig = new NetRig(options, backend)
+    return rig
+  }
+  const explained = (name: string) => rig!.device.explainFeatures().find((feature) => feature.name === name)!
+
+  afterEach(() => {
+    rig?.close()
+    rig = undefined
+  })
+
+  it('is by default all that QEMU offers and the backend serves', () => {
+    assert.equal(make().guest.offered, SERVED | CONTROL)
+    const mq = featureSet(F.VIRTIO_NET_F_MQ)
+    assert.equal(make({}, new RecordingBackend({ queuePairs: 2 })).guest.offered, SERVED | CONTROL | mq)
+    assert.equal(make({ mq: false }, new RecordingBackend({ queuePairs: 2 })).guest.offered, SERVED | CONTROL)
+    assert.equal(make({ mq: true }).guest.offered, SERVED | CONTROL | mq)
+  })
+
+  it('[NET-CTRL-VLAN-02] [NET-CTRL-VLAN-03] [NET-CTRL-VLAN-04] [NET-CFG-07] [NET-CFG-08] [NET-CFG-13] [NET-CFG-14] never has what nobody serves', () => {
+    make({}, new RecordingBackend({ features: ALL_ONES }))
+    for (const [name, bit] of Object.entries(NEVER)) {
+      assert.equal(hasFeature(rig!.guest.offered, bit), false, name)
+      const { refused, offeredBy } = explained(name)
+      assert.equal(offeredBy, null)
+      assert.equal(refused?.by, 'device')
+      assert.ok(refused.why.length > 10)
+    }
+  })
+
+  for (const [option, bit] of Object.entries(FEATURE_OPTIONS)) {
+    it(`is without ${option} where the option is off, and with it where it is on`, () => {
+      const backend = new RecordingBackend({ features: SERVED | featureSet(10, 35), queuePairs: 2 })
+      assert.equal(hasFeature(make({ [option]: false }, backend).guest.offered, bit), false)
+      const on = new RecordingBackend({ features: SERVED | featureSet(10, 35), queuePairs: 2 })
+      assert.equal(hasFeature(make({ [option]: true }, on).guest.offered, bit), true)
+    })
+  }
+
+  it('[NET-FEAT-01] has nothing without what it needs, whatever was asked for and is served', () => {
+    const options = fc.record(Object.fromEntries(Object.keys(FEATURE_OPTIONS).map((name) => [name, fc.boolean()])), {
+      requiredKeys: [],
+    })
+    const served = fc.bigInt({ min: 0n, max: ALL_ONES }).map((bits) => bits | featureSet(15, 32))
+    fc.assert(
+      fc.property(options, served, (given, features) => {
+        const { offered } = make(given, new RecordingBackend({ features })).guest
+        assert.equal(unmetFeatures(offered, RULES), 0n)
+        assert.equal(offered & featureSet(5, 15, 32, 40), featureSet(5, 15, 32, 40))
+        for (const [name, on] of Object.entries(given)) {
+          const bit = FEATURE_OPTIONS[name as keyof typeof FEATURE_OPTIONS]
+          if (!on) assert.equal(hasFeature(offered, bit), false, name)
+        }
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  for (const { feature, needs } of RULES) {
+    const bits = featureSet(feature, ...needs.flat())
+    it(`[NET-FEAT-01] is not agreed on with bit ${feature} without ${needs.map((any) => any.join(' or ')).join(' and ')}`, () => {
+      make({}, new RecordingBackend({ features: SERVED | featureSet(10), queuePairs: 2 }))
+      for (const any of needs) {
+        const { offered } = rig!.guest
+        assert.equal(offered & bits, bits)
+        rig!.guest.begin()
+        assert.equal(rig!.guest.accept(without(offered, ...any)), false)
+      }
+    })
+  }
+
+  it('is the same after resets, and whatever the driver did in between', () => {
+    make()
+    const { offered } = rig!.guest
+    for (const features of [offered, featureSet(32)]) {
+      rig!.up({ features })
+      assert.equal(rig!.guest.offered, offered)
+      rig!.guest.write('VIRTIO_MMIO_STATUS', 0)
+      assert.equal(rig!.guest.offered, offered)
+    }
+  })
+
+  it('is refused by a backend that lacks what every device has', () => {
+    for (const bit of [15, 32]) {
+      const backend = new RecordingBackend({ features: without(SERVED, bit) })
+      assert.throws(() => new NetRig({}, backend), { code: 'ERR_FEATURE_MISSING' })
+    }
+  })
+
+  it('is explained: who offers each bit, who does not and why, and what the driver took', () => {
+    make({ host_uso: false, csum: false }, new RecordingBackend({ features: without(SERVED, 54) }))
+    assert.deepEqual(explained('VIRTIO_NET_F_HOST_USO').refused, { by: 'options', why: 'it was not asked for' })
+    assert.deepEqual(explained('VIRTIO_NET_F_GUEST_USO4').refused, {
+      by: 'backend',
+      why: 'this backend has no bit 54',
+    })
+    assert.deepEqual(explained('VIRTIO_NET_F_HOST_TSO4').refused, { by: 'rules', why: 'it needs VIRTIO_NET_F_CSUM' })
+    assert.deepEqual(explained('VIRTIO_NET_F_HOST_ECN').refused, {
+      by: 'rules',
+      why: 'it needs VIRTIO_NET_F_HOST_TSO4 or VIRTIO_NET_F_HOST_TSO6',
+    })
+    assert.equal(explained('VIRTIO_NET_F_MRG_RXBUF').offeredBy, 'backend')
+    assert.equal(explained('VIRTIO_F_RING_RESET').offeredBy, 'device')
+    assert.equal(explained('VIRTIO_NET_F_MRG_RXBUF').accepted, false)
+    rig!.up({ features: featureSet(15, 32) })
+    const taken = rig!.device.explainFeatures().flatMap(({ accepted, name }) => (accepted ? [name] : []))
+    assert.deepEqual(taken, ['VIRTIO_NET_F_MRG_RXBUF', 'VIRTIO_F_VERSION_1'])
+  })
+
+  it('is explained as it is', () => {
+    make()
+    const rows = rig!.device.explainFeatures()
+    assert.deepEqual(JSON.parse(JSON.stringify(rows)), rows)
+    assert.deepEqual(
+      rows.filter(({ offeredBy }) => offeredBy !== null).map(({ bit }) => bit),
+      featureBits(rig!.guest.offered),
+    )
+    for (const { offeredBy, refused, name } of rows) assert.equal(offeredBy === null, refused !== null, name)
+  })
+
+  it('is explained with what the transport withholds', () => {
+    make()
+    const withheld = featureSet(VIRTIO_F.VIRTIO_RING_F_EVENT_IDX)
+    rig!.device.attach({ withheld, configChanged: () => undefined, reset: () => undefined })
+    assert.equal(explained('VIRTIO_RING_F_EVENT_IDX').refused?.by, 'transport')
+  })
+})
