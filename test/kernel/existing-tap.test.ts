@@ -233,7 +233,7 @@ describe('a tap made by somebody else', function () {
     try {
       const { backend, driver } = await open(given, { ifname, queuePairs: 2, sndbuf: 65_536 })
       assert.equal(theirs.getSndbuf(), TUN_SNDBUF_UNLIMITED)
-      start({ backend, driver })
+      for (const pair of [0, 1]) start({ backend, driver }, pair)
       assert.equal(backend.inspect().sndbuf, 65_536)
       for (const { tap } of backend.inspect().pairs) assert.deepEqual(tap, { vnetHdrSz: 12, sndbuf: 65_536 })
       assert.equal(theirs.getSndbuf(), 65_536)

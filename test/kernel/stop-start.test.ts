@@ -215,6 +215,7 @@ describe('stopping and starting queue pairs', function () {
         },
         bases: null,
         offloads: [],
+        attached: true,
         tap: { vnetHdrSz: 12, sndbuf: 0x7fffffff },
         poll_us: 0,
       })

@@ -3,6 +3,7 @@
 import { IFF } from '../../abi/tun.ts'
 import { InvalidOptionError, SystemCallError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
+import { Teardown } from '../../teardown.ts'
 
 /** What the tap says of a queue, or the errno's name with which it does not: a device that was deleted answers `EBADFD`. */
 export type TapQueueState = { vnetHdrSz: number; sndbuf: number } | { error: string }
@@ -32,14 +33,18 @@ export class TapQueue {
     if (this.#attached) return false
     const { tap } = this
     tap.setQueue(true)
-    if ((tap.getIff().flags & IFF.IFF_DETACH_QUEUE) !== 0) {
-      throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap', `'${tap.ifname}' has a classic filter`, {
-        hint: 'With one, the kernel attaches no queue again, and says nothing: TUNDETACHFILTER takes it away.',
-        context: { ifname: tap.ifname },
-      })
+    const undo = new Teardown()
+    undo.add(() => tap.setQueue(false))
+    try {
+      this.#attached = (tap.getIff().flags & IFF.IFF_DETACH_QUEUE) === 0
+    } catch (error) {
+      throw undo.unwind(error)
     }
-    this.#attached = true
-    return true
+    if (this.#attached) return true
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap', `'${tap.ifname}' has a classic filter`, {
+      hint: 'With one, the kernel attaches no queue again, and says nothing: TUNDETACHFILTER takes it away.',
+      context: { ifname: tap.ifname },
+    })
   }
 
   /** The tap's frames go to its other queues; those that waited here are lost. @throws {SystemCallError} */
