@@ -42,15 +42,15 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'the transmit ring runs before the receive ring',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'vhost.setBackend(index, tap)',
-    faulty: 'vhost.setBackend(1 - index, tap)',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'this.#options.vhost.setBackend(this.index, tap)',
+    faulty: 'this.#options.vhost.setBackend(1 - this.index, tap)',
     test: 'kernel/unwind',
     title: ORDER,
   },
   {
     name: 'a stopped ring keeps its call',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
     line: 'undo.add(() => vhost.setVringCall(index, null))',
     faulty: 'void undo',
     test: 'kernel/unwind',
@@ -67,25 +67,25 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'the used ring is where the available ring is',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'used_user_addr: memory.hostAddress(ring.used, sizes.used),',
-    faulty: 'used_user_addr: memory.hostAddress(ring.avail, sizes.avail),',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'used_user_addr: memory.hostAddress(vring.used, sizes.used),',
+    faulty: 'used_user_addr: memory.hostAddress(vring.avail, sizes.avail),',
     test: 'kernel/lifetime',
     title: 'the lifetime of handles in an odd order a pair stopped and started again goes on where it stood',
   },
   {
     name: 'nobody is called after a restart',
     file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'for (const event of [rx.kick, tx.kick, rx.call, tx.call]) event.signal()',
-    faulty: 'for (const event of [rx.kick, tx.kick]) event.signal()',
+    line: 'for (const { call } of vrings) call.signal()',
+    faulty: 'void vrings',
     test: 'kernel/stop-start',
     title:
       'stopping and starting queue pairs signals both ends of both rings once after a restart, whatever was missed meanwhile',
   },
   {
     name: 'a ring begins anew after a stop',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'vhost.setVringBase(index, ring.base ?? 0)',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'vhost.setVringBase(index, vring.base ?? 0)',
     faulty: 'vhost.setVringBase(index, 0)',
     test: 'kernel/stop-start',
     title:
@@ -94,8 +94,8 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'the bases of the two rings are swapped',
     file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'this.#bases = { rx: vhost.getVringBase(VHOST_NET_VQ_RX), tx: vhost.getVringBase(VHOST_NET_VQ_TX) }',
-    faulty: 'this.#bases = { tx: vhost.getVringBase(VHOST_NET_VQ_RX), rx: vhost.getVringBase(VHOST_NET_VQ_TX) }',
+    line: 'this.#bases = { rx: this.#rings.rx.base(), tx: this.#rings.tx.base() }',
+    faulty: 'this.#bases = { tx: this.#rings.rx.base(), rx: this.#rings.tx.base() }',
     test: 'kernel/stop-start',
     title:
       'stopping and starting queue pairs returns where the rings stand: TX at the end of what was sent, RX after what was received',
@@ -103,7 +103,7 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'closing leaves a pair running',
     file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'if (this.#running !== undefined) all.add(() => this.stop())',
+    line: 'if (this.#running) all.add(() => this.stop())',
     faulty: 'void this.#running',
     test: 'kernel/lifetime',
     title: 'the lifetime of handles of one object is closed once and for all: a backend',
@@ -111,8 +111,9 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'faults of the transmit ring are reported of the receive ring',
     file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: "ring: index === VHOST_NET_VQ_RX ? 'rx' : 'tx',",
-    faulty: "ring: index === VHOST_NET_VQ_RX ? 'tx' : 'rx',",
+    line: 'const failed = (errors: number): void => fault({ pair: index, ring, errors })',
+    faulty:
+      "const failed = (errors: number): void => fault({ pair: index, ring: ring === 'rx' ? 'tx' : 'rx', errors })",
     test: 'kernel/memory',
     title:
       'guest memory under vhost whose regions come and go reaches a running ring: a buffer in a new region is sent, one in a removed region is a fault',

@@ -89,8 +89,8 @@ export const BASE: readonly Fault[] = [
   {
     name: 'closing swallows the errors of its steps',
     file: 'lib/teardown.ts',
-    line: 'errors.push(error)',
-    faulty: 'void error',
+    line: 'else errors.push(error)',
+    faulty: 'else void error',
     test: 'kernel/unwind',
     title:
       'bring-up of queue pairs undone while undoing fails too reports the failing step and all failures of undoing it together',

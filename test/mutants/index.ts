@@ -11,6 +11,7 @@ import { HOST } from './host.ts'
 import { MEMORY } from './memory.ts'
 import { NATIVE_SYS } from './native-sys.ts'
 import { NATIVE_WRAP } from './native-wrap.ts'
+import { NET } from './net.ts'
 import { RING_LOOP } from './ring.ts'
 import { VIRTIO } from './virtio.ts'
 
@@ -24,6 +25,7 @@ export const FAULTS: readonly Fault[] = [
   ...FRAMES,
   ...GUEST_NIC,
   ...VIRTIO,
+  ...NET,
   ...CLI,
   ...NATIVE_SYS,
   ...NATIVE_WRAP,

@@ -1,0 +1,82 @@
+// Faults in the net room.
+
+import type { Fault } from './fault.ts'
+
+const PAIRS = 'queue pairs of a virtio-net device'
+const CONTROL = 'the control queue of a virtio-net device'
+
+export const NET: readonly Fault[] = [
+  {
+    name: 'the control queue is behind all pairs, whatever was agreed on',
+    file: 'lib/net/virtio-net.ts',
+    line: 'return this.negotiated(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ) ? 2 * this.#usablePairs : undefined',
+    faulty: 'return this.negotiated(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ) ? 2 * this.queuePairs : undefined',
+    test: 'unit/net-pairs',
+    title: `${PAIRS} [NET-VQ-01] have the control queue behind the first pair without MQ`,
+  },
+  {
+    name: 'all pairs run at once',
+    file: 'lib/net/queue-pairs.ts',
+    line: 'return this.#linkUp && index < this.#active && rx !== undefined && tx !== undefined',
+    faulty: 'return this.#linkUp && rx !== undefined && tx !== undefined',
+    test: 'unit/net-pairs',
+    title: `${PAIRS} [NET-CTRL-MQ-03] [NET-CTRL-MQ-07] start with the first, and the others wait to be asked for`,
+  },
+  {
+    name: 'a ring that was reset stops its pair',
+    file: 'lib/net/queue-pairs.ts',
+    line: 'if (pair.rings[other(ring)] === undefined) this.#stop(index)',
+    faulty: 'if (pair.rings[ring] === undefined) this.#stop(index)',
+    test: 'unit/net-pairs',
+    title: `${PAIRS} whose ring is reset go on with tx, and rx joins it from its beginning`,
+  },
+  {
+    name: 'a pair that is asked for no more keeps its share of frames',
+    file: 'lib/net/queue-pairs.ts',
+    line: 'this.#pairs[index]!.bases = this.#backend.stop(index, { detach: index > 0 })',
+    faulty: 'this.#pairs[index]!.bases = this.#backend.stop(index)',
+    test: 'unit/net-pairs',
+    title: `${PAIRS} are attached from the lowest and detached from the highest on`,
+  },
+  {
+    name: 'a reset leaves the address of the last driver',
+    file: 'lib/net/virtio-net.ts',
+    line: 'this.#config.mac = this.#mac',
+    faulty: 'void this.#mac',
+    test: 'unit/net-control',
+    title: `${CONTROL} with an address has its own again after a reset`,
+  },
+  {
+    name: 'commands are served whose feature was not agreed on',
+    file: 'lib/net/control-queue.ts',
+    line: "if (command === undefined || !this.#target.negotiated(command.feature)) return this.#count('unknown', false)",
+    faulty: "if (command === undefined) return this.#count('unknown', false)",
+    test: 'unit/net-control',
+    title: `${CONTROL} refuses each command whose feature was not agreed on`,
+  },
+  {
+    name: 'the length of a MAC table is believed',
+    file: 'lib/net/rx-filter.ts',
+    line: 'if (multicast?.end !== data.byteLength) return undefined',
+    faulty: 'if (multicast === undefined) return undefined',
+    test: 'unit/net-control',
+    title: `${CONTROL} with receive modes [NET-CTRL-MAC-05] refuses tables that are cut, or longer than they say`,
+  },
+  {
+    name: 'offloads are switched on that were not agreed on',
+    file: 'lib/net/virtio-net.ts',
+    line: 'if ((offloads & ~this.accepted) !== 0n || !isConsistent(offloads)) return false',
+    faulty: 'if (!isConsistent(offloads)) return false',
+    test: 'unit/net-control',
+    title: `${CONTROL} with guest offloads [NET-CTRL-GOFF-03] refuses offloads not agreed on, not there, or without what they need`,
+  },
+  {
+    name: 'features are offered without what they need',
+    file: 'lib/net/offer.ts',
+    line: 'const features = consistentFeatures(served, OFFER_RULES)',
+    faulty: 'const features = consistentFeatures(served, [])',
+    test: 'unit/net-offer',
+    title:
+      'the offer of a virtio-net device is explained: who offers each bit, who does not and why, and what the driver took',
+  },
+]
