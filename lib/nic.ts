@@ -4,6 +4,7 @@ import { VhostNetBackend, type VhostNetBackendOptions } from './backend/index.ts
 import { VirtioNetDevice, type VirtioNetSettings } from './net/index.ts'
 import { checkSettings } from './net/options.ts'
 import { checkObject } from './options.ts'
+import { Teardown } from './teardown.ts'
 
 export interface VirtioNetOptions extends VirtioNetSettings {
   /** What the guest and the kernel's workers share. It must outlive the device. */
@@ -48,7 +49,9 @@ export class VirtioNet extends VirtioNetDevice {
 
   /** Resets the device, closes its eventfds and the backend. Close its transport first. Idempotent. */
   override close(): void {
-    super.close()
-    this.backend.close()
+    const all = new Teardown()
+    all.add(() => this.backend.close())
+    all.add(() => super.close())
+    all.run()
   }
 }

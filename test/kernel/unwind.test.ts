@@ -33,7 +33,7 @@ function closeGiven(): unknown[] {
 }
 
 describe('bring-up of queue pairs', function () {
-  this.timeout(60_000)
+  this.timeout(120_000)
   afterEach(closeGiven)
 
   for (const queuePairs of [1, 4]) {

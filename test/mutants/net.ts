@@ -26,7 +26,7 @@ export const NET: readonly Fault[] = [
     name: 'a ring that was reset stops its pair',
     file: 'lib/net/queue-pairs.ts',
     line: 'if (pair.rings[other(ring)] === undefined) this.#stop(index)',
-    faulty: 'if (pair.rings[ring] === undefined) this.#stop(index)',
+    faulty: 'if (other(ring) !== ring) this.#stop(index)',
     test: 'unit/net-pairs',
     title: `${PAIRS} whose ring is reset go on with tx, and rx joins it from its beginning`,
   },
