@@ -103,7 +103,7 @@ export class VirtioNetDevice extends VirtioDevice {
     backend.on('fault', this.#onFault)
   }
 
-  /** The rings of a pair that has a ring which cannot go on cannot, either: the driver has to begin anew. */
+  /** The driver has to begin anew: no ring is the same after it was broken. */
   readonly #onFault = ({ pair, ring, errors }: RingFault): void => {
     const message = `the backend cannot go on with the ${ring} ring of pair ${pair}: ${errors} errors`
     this.fault(

@@ -129,6 +129,7 @@ export class NetRig {
   close(): void {
     this.transport.close()
     this.device.close()
+    assert.deepEqual(this.backend.violations, [])
   }
 }
 

@@ -32,6 +32,8 @@ export class RecordingBackend extends EventEmitter<NetBackendEvents> implements 
   /** Called with each entry before it is done; what it throws fails the operation. */
   before: ((entry: string) => void) | undefined
   closed = false
+  /** How the device broke the contract; what is thrown at it may end as an answer to its guest. */
+  readonly violations: string[] = []
   readonly #running = new Map<number, Set<RingName>>()
 
   constructor({ queuePairs = 1, features = SERVED }: { queuePairs?: number; features?: bigint } = {}) {
@@ -50,35 +52,46 @@ export class RecordingBackend extends EventEmitter<NetBackendEvents> implements 
     return this.log.splice(0)
   }
 
+  #holds(condition: boolean, rule: string): asserts condition {
+    if (!condition) this.violations.push(rule)
+    assert.ok(condition, rule)
+  }
+
+  /** The rings of a pair that run. */
+  rings(pair: number): RingName[] {
+    return [...(this.#running.get(pair) ?? [])].sort()
+  }
+
   explain(feature: number): string | undefined {
     return ((this.features >> BigInt(feature)) & 1n) === 1n ? undefined : `this backend has no bit ${feature}`
   }
 
   start(pair: number, config: PairConfig): void {
     const { features, rx, tx } = config
-    assert.ok(pair < this.queuePairs)
-    assert.ok(!this.#running.has(pair), `pair ${pair} is running`)
-    assert.equal(features & ~this.features, 0n, 'only what the backend serves was agreed on with it')
+    this.#holds(pair < this.queuePairs, `there is no pair ${pair}`)
+    this.#holds(!this.#running.has(pair), `pair ${pair} is running`)
+    this.#holds((features & ~this.features) === 0n, 'only what the backend serves is agreed on with it')
     this.#note(`start ${pair} rx@${rx.base} tx@${tx.base}`)
     this.configs[pair] = config
     this.#running.set(pair, new Set(['rx', 'tx']))
   }
 
   stop(pair: number, { detach = false }: { detach?: boolean } = {}): PairBases {
-    assert.ok(this.#running.delete(pair), `pair ${pair} is not running`)
+    this.#holds(this.#running.delete(pair), `pair ${pair} is not running`)
     this.#note(`stop ${pair}${detach ? ' detach' : ''}`)
     return { ...this.bases }
   }
 
   startRing(pair: number, ring: RingName, vring: Vring): void {
     const rings = this.#running.get(pair)
-    assert.ok(rings !== undefined && !rings.has(ring))
+    this.#holds(rings !== undefined, `pair ${pair} is not running`)
+    this.#holds(!rings.has(ring), `${ring} of pair ${pair} is running`)
     this.#note(`start ${pair} ${ring}@${vring.base}`)
     rings.add(ring)
   }
 
   stopRing(pair: number, ring: RingName): number {
-    assert.ok(this.#running.get(pair)?.delete(ring))
+    this.#holds(this.#running.get(pair)?.delete(ring) === true, `${ring} of pair ${pair} is not running`)
     this.#note(`stop ${pair} ${ring}`)
     return this.bases[ring]
   }
