@@ -259,4 +259,22 @@ describe('a tap made by somebody else', function () {
       theirs.close()
     }
   })
+
+  it('opens no further queue to frames while it has a classic filter, and says so', async () => {
+    addTap(ifname, 'multi_queue', 'vnet_hdr')
+    const theirs = Tap.open({ ifname, multiQueue: true })
+    try {
+      const { backend, driver } = await open(given, { ifname, queuePairs: 2 })
+      theirs.attachFilter([{ code: 0x06, jt: 0, jf: 0, k: 2 ** 32 - 1 }])
+      start({ backend, driver }, 0)
+      assert.throws(() => start({ backend, driver }, 1), { code: 'ERR_OPTION_CONFLICT', message: /classic filter/ })
+      assert.equal(backend.running(1), false)
+      theirs.detachFilter()
+      start({ backend, driver }, 1)
+      assert.ok(backend.inspect().pairs[1]!.attached)
+      assert.deepEqual(closeGiven(), [])
+    } finally {
+      theirs.close()
+    }
+  })
 })
