@@ -17,7 +17,7 @@ import { startWorkers } from '../support/workers.ts'
 const ifname = 'life0'
 
 describe('the lifetime of handles', function () {
-  this.timeout(60_000)
+  this.timeout(180_000)
   let given: Given = {}
   let held: ReturnType<typeof resources>
 
