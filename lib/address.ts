@@ -1,5 +1,6 @@
 // MAC and IP addresses between text and bytes.
 
+import { randomBytes } from 'node:crypto'
 import { isIP, isIPv4, SocketAddress } from 'node:net'
 import { InvalidOptionError } from './errors.ts'
 
@@ -21,6 +22,13 @@ export function parseMac(value: unknown, option: string): Uint8Array {
 /** A hardware address of any length as `'52:54:00:12:34:56'`. */
 export function formatMac(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':')
+}
+
+/** A random unicast address that is locally administered, as a NIC without one of its own takes. */
+export function localMac(): string {
+  const bytes = randomBytes(6)
+  bytes[0] = (bytes[0]! & 0xfc) | 2
+  return formatMac(bytes)
 }
 
 /**

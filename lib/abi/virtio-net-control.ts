@@ -13,6 +13,10 @@ export const VIRTIO_NET_CONFIG = {
 /** `virtio_net_config.status`. */
 export const VIRTIO_NET_S = { VIRTIO_NET_S_LINK_UP: 1, VIRTIO_NET_S_ANNOUNCE: 2 } as const
 
+/** Least and largest `virtio_net_config.mtu` (section 5.1.4.1). */
+export const VIRTIO_NET_MTU_MIN = 68
+export const VIRTIO_NET_MTU_MAX = 65535
+
 /** `virtio_net_config.speed` and `duplex` where nobody knows. */
 export const SPEED_UNKNOWN = 0xffff_ffff
 /** Largest known speed, in Mbit/s. */
@@ -56,3 +60,6 @@ export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX = 0x8000
 
 /** The command of class GUEST_OFFLOADS: le64 with the bits of the GUEST_* features that are to be on. */
 export const VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0
+
+/** Where that has the offloads that are not at the place of their feature bits (section 5.1.6.5.6). */
+export const VIRTIO_NET_OFFLOAD = { GUEST_UDP_TUNNEL_GSO: 46, GUEST_UDP_TUNNEL_GSO_CSUM: 47 } as const

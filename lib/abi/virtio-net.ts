@@ -52,43 +52,6 @@ export const VIRTIO_NET_F = {
   VIRTIO_NET_F_IPSEC: 70,
 } as const
 
-/** Offsets in `virtio_net_config` (section 5.1.4): u8[6] mac, le16 up to mtu, le32 speed, u8 duplex. */
-export const VIRTIO_NET_CONFIG = { mac: 0, status: 6, max_virtqueue_pairs: 8, mtu: 10, speed: 12, duplex: 16 } as const
-
-/** Bits of `virtio_net_config.status`. */
-export const VIRTIO_NET_S = { VIRTIO_NET_S_LINK_UP: 1, VIRTIO_NET_S_ANNOUNCE: 2 } as const
-
-/** `virtio_net_config.speed` and `duplex` as ethtool has them (linux/ethtool.h). */
-export const SPEED_UNKNOWN = 0xffff_ffff
-export const DUPLEX = { DUPLEX_HALF: 0, DUPLEX_FULL: 1, DUPLEX_UNKNOWN: 0xff } as const
-
-/** Least and largest `virtio_net_config.mtu` (section 5.1.4.1). */
-export const VIRTIO_NET_MTU_MIN = 68
-export const VIRTIO_NET_MTU_MAX = 65535
-
-/** Classes of control commands (section 5.1.6.5). */
-export const VIRTIO_NET_CTRL = {
-  VIRTIO_NET_CTRL_RX: 0,
-  VIRTIO_NET_CTRL_MAC: 1,
-  VIRTIO_NET_CTRL_ANNOUNCE: 3,
-  VIRTIO_NET_CTRL_MQ: 4,
-  VIRTIO_NET_CTRL_GUEST_OFFLOADS: 5,
-} as const
-
-/** Commands of each class. */
-export const VIRTIO_NET_CTRL_RX = { VIRTIO_NET_CTRL_RX_PROMISC: 0, VIRTIO_NET_CTRL_RX_ALLMULTI: 1 } as const
-export const VIRTIO_NET_CTRL_MAC = { VIRTIO_NET_CTRL_MAC_TABLE_SET: 0, VIRTIO_NET_CTRL_MAC_ADDR_SET: 1 } as const
-export const VIRTIO_NET_CTRL_ANNOUNCE_ACK = 0
-export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0
-export const VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET = 0
-
-/** What a command is answered with. */
-export const VIRTIO_NET_OK = 0
-export const VIRTIO_NET_ERR = 1
-
-/** Where GUEST_OFFLOADS_SET has the offloads that are not at the place of their feature bits (section 5.1.6.5.6). */
-export const VIRTIO_NET_OFFLOAD = { GUEST_UDP_TUNNEL_GSO: 46, GUEST_UDP_TUNNEL_GSO_CSUM: 47 } as const
-
 /** `virtio_net_hdr.flags` (section 5.1.6). */
 export const VIRTIO_NET_HDR_F = {
   /** The checksum at csum_start + csum_offset is still to be made, of all bytes from csum_start on. */
@@ -139,3 +102,56 @@ export const VIRTIO_NET_HDR_SIZE_TUNNEL = 24
 /** Offsets behind {@link VIRTIO_NET_HDR}: le32 hash_value, le16 hash_report; le16 outer_th_offset, inner_nh_offset. */
 export const VIRTIO_NET_HDR_HASH = { hash_value: 12, hash_report: 16 } as const
 export const VIRTIO_NET_HDR_TUNNEL = { outer_th_offset: 20, inner_nh_offset: 22 } as const
+
+/**
+ * Features that are nothing without others (section 5.1.3.1): a feature must neither be offered nor accepted without one of
+ * each of its lists.
+ */
+export const VIRTIO_NET_F_NEEDS: readonly { feature: number; needs: readonly (readonly number[])[] }[] = [
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM]] },
+  {
+    feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ECN,
+    needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6]],
+  },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UFO, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM]] },
+  {
+    feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+    needs: [
+      [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4],
+      [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6],
+      [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4],
+      [VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6],
+    ],
+  },
+  {
+    feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM,
+    needs: [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO]],
+  },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CSUM]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CSUM]] },
+  {
+    feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN,
+    needs: [[VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6]],
+  },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_UFO, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CSUM]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CSUM]] },
+  {
+    feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+    needs: [
+      [VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4],
+      [VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6],
+      [VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO],
+    ],
+  },
+  {
+    feature: VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM,
+    needs: [[VIRTIO_NET_F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO]],
+  },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_MQ, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ]] },
+  { feature: VIRTIO_NET_F.VIRTIO_NET_F_CTRL_MAC_ADDR, needs: [[VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ]] },
+]

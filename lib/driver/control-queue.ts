@@ -12,13 +12,13 @@ import {
   VIRTIO_NET_CTRL_RX,
   VIRTIO_NET_OK,
 } from '../abi/virtio-net-control.ts'
+import { parseMac } from '../address.ts'
 import { DeviceError, FeatureNegotiationError, InvalidOptionError, StateError } from '../errors.ts'
 import { EventFd } from '../event/index.ts'
 import type { GuestMemory } from '../memory/index.ts'
 import { checkBigInt, checkInteger } from '../options.ts'
 import { featureBits, featureSet, hasFeature } from '../virtio/features.ts'
 import { COMMAND_MAX, CommandRing } from './command-ring.ts'
-import { parseMac } from './mac.ts'
 import type { QueuePlace } from './mmio-device.ts'
 import { until } from './until.ts'
 

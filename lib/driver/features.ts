@@ -1,7 +1,7 @@
 // The feature bits that the driver in this process keeps to.
 
 import { VIRTIO_F } from '../abi/virtio.ts'
-import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_F, VIRTIO_NET_F_NEEDS } from '../abi/virtio-net.ts'
 import { type FeatureRule, featureSet } from '../virtio/features.ts'
 
 /**
@@ -47,33 +47,24 @@ export const NIC_FEATURES =
     VIRTIO_NET_F.VIRTIO_NET_F_SPEED_DUPLEX,
   )
 
-const needs = (feature: number, ...of: readonly (readonly number[])[]): FeatureRule => ({ feature, needs: of })
+const F = VIRTIO_NET_F
+const needs = (feature: number, ...others: readonly number[]): FeatureRule => ({
+  feature,
+  needs: others.map((other) => [other]),
+})
 
-const CTRL_VQ = [VIRTIO_NET_F.VIRTIO_NET_F_CTRL_VQ]
-const CSUM = [VIRTIO_NET_F.VIRTIO_NET_F_CSUM]
-/** Of what is received large. The buffers of this driver hold such a frame only where several make one. */
-const GUEST_CSUM_AND_MERGING = [[VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM], [VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF]]
-
-/** What must be accepted with what (section 5.1.3.1), where the driver knows both. */
+/**
+ * What this driver accepts only together with something else. Besides what the specification says: what is received large
+ * fits into its buffers only where several make one, and commands need a queue for them.
+ */
 export const NIC_RULES: readonly FeatureRule[] = [
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4, ...GUEST_CSUM_AND_MERGING),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6, ...GUEST_CSUM_AND_MERGING),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UFO, ...GUEST_CSUM_AND_MERGING),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4, ...GUEST_CSUM_AND_MERGING),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6, ...GUEST_CSUM_AND_MERGING),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ECN, [
-    VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4,
-    VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6,
-  ]),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4, CSUM),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6, CSUM),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_UFO, CSUM),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_USO, CSUM),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_HOST_ECN, [VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F.VIRTIO_NET_F_HOST_TSO6]),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, CTRL_VQ),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX, CTRL_VQ),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_RX_EXTRA, CTRL_VQ),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_CTRL_MAC_ADDR, CTRL_VQ),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_MQ, CTRL_VQ),
-  needs(VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ANNOUNCE, CTRL_VQ, [VIRTIO_NET_F.VIRTIO_NET_F_STATUS]),
+  ...VIRTIO_NET_F_NEEDS,
+  needs(F.VIRTIO_NET_F_GUEST_TSO4, F.VIRTIO_NET_F_MRG_RXBUF),
+  needs(F.VIRTIO_NET_F_GUEST_TSO6, F.VIRTIO_NET_F_MRG_RXBUF),
+  needs(F.VIRTIO_NET_F_GUEST_UFO, F.VIRTIO_NET_F_MRG_RXBUF),
+  needs(F.VIRTIO_NET_F_GUEST_USO4, F.VIRTIO_NET_F_MRG_RXBUF),
+  needs(F.VIRTIO_NET_F_GUEST_USO6, F.VIRTIO_NET_F_MRG_RXBUF),
+  needs(F.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, F.VIRTIO_NET_F_CTRL_VQ),
+  needs(F.VIRTIO_NET_F_CTRL_RX_EXTRA, F.VIRTIO_NET_F_CTRL_VQ),
+  needs(F.VIRTIO_NET_F_GUEST_ANNOUNCE, F.VIRTIO_NET_F_STATUS),
 ]

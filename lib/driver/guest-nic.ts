@@ -1,7 +1,8 @@
 // A network device driven through its registers: what a guest's kernel does with one, from the probe to its interrupts.
 
 import { EventEmitter } from 'node:events'
-import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../abi/virtio-net.ts'
+import { VIRTIO_ID_NET, VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../abi/virtio-net.ts'
+import { localMac, parseMac } from '../address.ts'
 import { InvalidOptionError, StateError } from '../errors.ts'
 import { type EventFd, watchReadable } from '../event/index.ts'
 import { checkInteger, checkObject } from '../options.ts'
@@ -12,12 +13,9 @@ import { ControlQueue } from './control-queue.ts'
 import { checkMemory, Driver, type DriverOptions, type DriverPair } from './driver.ts'
 import { DRIVER_FEATURES, NIC_FEATURES, NIC_RULES } from './features.ts'
 import { checkHealth, initialise } from './initialise.ts'
-import { localMac, parseMac } from './mac.ts'
 import type { MmioDevice, QueuePlace } from './mmio-device.ts'
 import { type NetConfig, readNetConfig } from './net-config.ts'
 
-/** The number of network devices (section 5.1.1). */
-const NETWORK_DEVICE = 1
 const ETHERNET_HEADER = 14
 
 export interface GuestNicOptions extends Omit<DriverOptions, 'features'> {
@@ -116,7 +114,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
   static async start(device: MmioDevice, options: GuestNicOptions): Promise<GuestNic> {
     checkOptions(options)
     const { mac } = options
-    if (device.deviceId !== NETWORK_DEVICE) {
+    if (device.deviceId !== VIRTIO_ID_NET) {
       throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'device', `is of type ${device.deviceId}, no network device`)
     }
     const nic = await initialise(device, {

@@ -8,9 +8,9 @@ import {
   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX,
   VIRTIO_NET_S,
 } from '../abi/virtio-net-control.ts'
+import { formatMac } from '../address.ts'
 import { DeviceError } from '../errors.ts'
 import { hasFeature } from '../virtio/features.ts'
-import { formatMac } from './mac.ts'
 import type { MmioDevice } from './mmio-device.ts'
 
 /** What the device says of itself; undefined where it does not say, or does not know. */

@@ -1,6 +1,7 @@
 // `struct virtio_net_config` (virtio 1.x section 5.1.4): little-endian, its fields there as soon as they are offered.
 
-import { VIRTIO_NET_CONFIG, VIRTIO_NET_F } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_CONFIG } from '../abi/virtio-net-control.ts'
 import { type ConfigSpace, hasFeature } from '../virtio/index.ts'
 
 export interface NetConfigValues {

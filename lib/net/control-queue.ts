@@ -1,5 +1,6 @@
 // The control virtqueue (virtio 1.x section 5.1.6.5): a command of the driver's, what it means, and the answer.
 
+import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
 import {
   VIRTIO_NET_CTRL,
   VIRTIO_NET_CTRL_ANNOUNCE_ACK,
@@ -8,9 +9,8 @@ import {
   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
   VIRTIO_NET_CTRL_RX,
   VIRTIO_NET_ERR,
-  VIRTIO_NET_F,
   VIRTIO_NET_OK,
-} from '../abi/virtio-net.ts'
+} from '../abi/virtio-net-control.ts'
 import type { DescriptorChain } from '../virtio/index.ts'
 import { RingFault } from '../virtio/ring-fault.ts'
 import { offloadsOf } from './offloads.ts'

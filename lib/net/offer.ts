@@ -1,7 +1,7 @@
 // Which feature bits a device offers: those asked for that somebody serves, with what they need; and why not the others.
 
 import { VIRTIO_F } from '../abi/virtio.ts'
-import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_F, VIRTIO_NET_F_NEEDS } from '../abi/virtio-net.ts'
 import type { NetBackend } from '../backend/net-backend.ts'
 import { FeatureNegotiationError } from '../errors.ts'
 import {
@@ -16,43 +16,9 @@ import { ALWAYS, isOptional } from './options.ts'
 
 const F = VIRTIO_NET_F
 
-/** What a driver must not accept without something else (section 5.1.3.1). */
-export const RULES: readonly FeatureRule[] = [
-  { feature: F.VIRTIO_NET_F_GUEST_TSO4, needs: [[F.VIRTIO_NET_F_GUEST_CSUM]] },
-  { feature: F.VIRTIO_NET_F_GUEST_TSO6, needs: [[F.VIRTIO_NET_F_GUEST_CSUM]] },
-  { feature: F.VIRTIO_NET_F_GUEST_ECN, needs: [[F.VIRTIO_NET_F_GUEST_TSO4, F.VIRTIO_NET_F_GUEST_TSO6]] },
-  { feature: F.VIRTIO_NET_F_GUEST_UFO, needs: [[F.VIRTIO_NET_F_GUEST_CSUM]] },
-  { feature: F.VIRTIO_NET_F_GUEST_USO4, needs: [[F.VIRTIO_NET_F_GUEST_CSUM]] },
-  { feature: F.VIRTIO_NET_F_GUEST_USO6, needs: [[F.VIRTIO_NET_F_GUEST_CSUM]] },
-  {
-    feature: F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
-    needs: [
-      [F.VIRTIO_NET_F_GUEST_TSO4],
-      [F.VIRTIO_NET_F_GUEST_TSO6],
-      [F.VIRTIO_NET_F_GUEST_USO4],
-      [F.VIRTIO_NET_F_GUEST_USO6],
-    ],
-  },
-  { feature: F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM, needs: [[F.VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO]] },
-  { feature: F.VIRTIO_NET_F_HOST_TSO4, needs: [[F.VIRTIO_NET_F_CSUM]] },
-  { feature: F.VIRTIO_NET_F_HOST_TSO6, needs: [[F.VIRTIO_NET_F_CSUM]] },
-  { feature: F.VIRTIO_NET_F_HOST_ECN, needs: [[F.VIRTIO_NET_F_HOST_TSO4, F.VIRTIO_NET_F_HOST_TSO6]] },
-  { feature: F.VIRTIO_NET_F_HOST_UFO, needs: [[F.VIRTIO_NET_F_CSUM]] },
-  { feature: F.VIRTIO_NET_F_HOST_USO, needs: [[F.VIRTIO_NET_F_CSUM]] },
-  {
-    feature: F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
-    needs: [[F.VIRTIO_NET_F_HOST_TSO4], [F.VIRTIO_NET_F_HOST_TSO6], [F.VIRTIO_NET_F_HOST_USO]],
-  },
-  { feature: F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM, needs: [[F.VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO]] },
-  { feature: F.VIRTIO_NET_F_CTRL_RX, needs: [[F.VIRTIO_NET_F_CTRL_VQ]] },
-  { feature: F.VIRTIO_NET_F_GUEST_ANNOUNCE, needs: [[F.VIRTIO_NET_F_CTRL_VQ]] },
-  { feature: F.VIRTIO_NET_F_MQ, needs: [[F.VIRTIO_NET_F_CTRL_VQ]] },
-  { feature: F.VIRTIO_NET_F_CTRL_MAC_ADDR, needs: [[F.VIRTIO_NET_F_CTRL_VQ]] },
-]
-
 /** What the specification forgot, and a driver may accept all the same: useless without what it needs. */
 const OFFER_RULES: readonly FeatureRule[] = [
-  ...RULES,
+  ...VIRTIO_NET_F_NEEDS,
   { feature: F.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, needs: [[F.VIRTIO_NET_F_CTRL_VQ]] },
   { feature: F.VIRTIO_NET_F_GUEST_ANNOUNCE, needs: [[F.VIRTIO_NET_F_STATUS]] },
 ]
@@ -150,7 +116,7 @@ function whatLacks(bit: number, features: bigint): string {
 }
 
 /** Whether no offload among these lacks another one that it needs. */
-export const isConsistent = (features: bigint): boolean => unmetFeatures(features, RULES) === 0n
+export const isConsistent = (features: bigint): boolean => unmetFeatures(features, VIRTIO_NET_F_NEEDS) === 0n
 
 /** Each bit that has a name, in order. @param offered what is left of the offer on the transport. */
 export function explain({ features, refusals }: Offer, offered: bigint, accepted: bigint): FeatureExplanation[] {

@@ -1,6 +1,7 @@
 // Guest offloads: as feature bits, and as the mask that GUEST_OFFLOADS_SET has (virtio 1.x section 5.1.6.5.6).
 
-import { VIRTIO_NET_F, VIRTIO_NET_OFFLOAD } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_OFFLOAD } from '../abi/virtio-net-control.ts'
 import { featureBits, featureSet } from '../virtio/index.ts'
 
 const F = VIRTIO_NET_F

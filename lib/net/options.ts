@@ -2,7 +2,8 @@
 
 import { randomBytes } from 'node:crypto'
 import { VIRTIO_F } from '../abi/virtio.ts'
-import { DUPLEX, SPEED_UNKNOWN, VIRTIO_NET_F, VIRTIO_NET_MTU_MAX, VIRTIO_NET_MTU_MIN } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_F } from '../abi/virtio-net.ts'
+import { DUPLEX, SPEED_UNKNOWN, VIRTIO_NET_MTU_MAX, VIRTIO_NET_MTU_MIN } from '../abi/virtio-net-control.ts'
 import { parseMac } from '../address.ts'
 import type { NetBackend } from '../backend/net-backend.ts'
 import { InvalidOptionError } from '../errors.ts'

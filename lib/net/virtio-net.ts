@@ -1,6 +1,7 @@
 // The virtio network device (virtio 1.x section 5.1): what its driver sees and may ask for. Packets are the backend's.
 
-import { VIRTIO_ID_NET, VIRTIO_NET_F, VIRTIO_NET_S } from '../abi/virtio-net.ts'
+import { VIRTIO_ID_NET, VIRTIO_NET_F, VIRTIO_NET_F_NEEDS } from '../abi/virtio-net.ts'
+import { VIRTIO_NET_S } from '../abi/virtio-net-control.ts'
 import { formatMac } from '../address.ts'
 import type { NetBackend, RingFault, RingName } from '../backend/net-backend.ts'
 import { QueueError } from '../errors.ts'
@@ -13,7 +14,7 @@ import {
 } from '../virtio/index.ts'
 import { NetConfig, netConfig } from './config-space.ts'
 import { type CommandCounts, ControlQueue } from './control-queue.ts'
-import { explain, type FeatureExplanation, isConsistent, makeOffer, type Offer, RULES } from './offer.ts'
+import { explain, type FeatureExplanation, isConsistent, makeOffer, type Offer } from './offer.ts'
 import { GUEST_OFFLOADS } from './offloads.ts'
 import { checkSettings, isStation, requestedFeatures, type VirtioNetDeviceOptions } from './options.ts'
 import { type PairState, QueuePairs } from './queue-pairs.ts'
@@ -80,7 +81,7 @@ export class VirtioNetDevice extends VirtioDevice {
       deviceId: VIRTIO_ID_NET,
       memory,
       features: offer.features,
-      rules: RULES,
+      rules: VIRTIO_NET_F_NEEDS,
       names: VIRTIO_NET_F,
       queueSizes: [...Array.from({ length: maxPairs }, () => [rxQueueSize, txQueueSize]).flat(), CONTROL_QUEUE_SIZE],
       config: netConfig(offer.features, { mac, status: LINK_UP, maxPairs, mtu, speed, duplex }),

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { VIRTIO_F } from '../../lib/abi/virtio.ts'
-import { RULES } from '../../lib/net/offer.ts'
+import { VIRTIO_NET_F_NEEDS } from '../../lib/abi/virtio-net.ts'
 import { FEATURE_OPTIONS } from '../../lib/net/options.ts'
 import { featureBits, featureSet, hasFeature, unmetFeatures } from '../../lib/virtio/index.ts'
 import { F, NetRig, without } from '../support/net-rig.ts'
@@ -83,7 +83,7 @@ describe('the offer of a virtio-net device', () => {
     fc.assert(
       fc.property(options, served, (given, features) => {
         const { offered } = make(given, new RecordingBackend({ features })).guest
-        assert.equal(unmetFeatures(offered, RULES), 0n)
+        assert.equal(unmetFeatures(offered, VIRTIO_NET_F_NEEDS), 0n)
         assert.equal(offered & featureSet(5, 15, 32, 40), featureSet(5, 15, 32, 40))
         for (const [name, on] of Object.entries(given)) {
           const bit = FEATURE_OPTIONS[name as keyof typeof FEATURE_OPTIONS]
@@ -94,7 +94,7 @@ describe('the offer of a virtio-net device', () => {
     )
   })
 
-  for (const { feature, needs } of RULES) {
+  for (const { feature, needs } of VIRTIO_NET_F_NEEDS) {
     const bits = featureSet(feature, ...needs.flat())
     it(`[NET-FEAT-01] is not agreed on with bit ${feature} without ${needs.map((any) => any.join(' or ')).join(' and ')}`, () => {
       make({}, new RecordingBackend({ features: SERVED | featureSet(10), queuePairs: 2 }))
