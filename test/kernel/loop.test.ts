@@ -1,42 +1,19 @@
 // `vhost-net loop` as a user runs it, on the running kernel's vhost-net. Needs root.
 
 import assert from 'node:assert/strict'
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import type { LoopReport } from '../../lib/cli/loop/report.ts'
 import { RtNetlink } from '../../lib/host/rtnetlink.ts'
+import { end, main, run, start } from '../support/command.ts'
 
 const root = new URL('../../../', import.meta.url)
-const main = fileURLToPath(new URL('dist/lib/cli/main.js', root))
 const schema = JSON.parse(readFileSync(new URL('lib/cli/loop.schema.json', root), 'utf8')) as object
 const validate = new Ajv2020({ allErrors: true, strict: true, allowUnionTypes: true }).compile(schema)
-
-interface Ended {
-  code: number | null
-  signal: NodeJS.Signals | null
-  stdout: string
-  stderr: string
-}
-
-function start(...args: string[]): ChildProcessWithoutNullStreams {
-  return spawn(process.execPath, [main, ...args])
-}
-
-async function end(child: ChildProcessWithoutNullStreams): Promise<Ended> {
-  const [[code, signal], stdout, stderr] = await Promise.all([
-    once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>,
-    text(child.stdout),
-    text(child.stderr),
-  ])
-  return { code, signal, stdout, stderr }
-}
-
-const run = (...args: string[]): Promise<Ended> => end(start(...args))
 
 function ifnames(): string[] {
   using netlink = RtNetlink.open()
@@ -194,25 +171,6 @@ describe('vhost-net loop', () => {
     }
   })
 
-  it('refuses wrong usage with exit code 2, naming the option', async () => {
-    for (const [args, named] of [
-      [['loop', '--pairs', '257'], '--pairs'],
-      [['loop', '--bogus'], '--bogus'],
-      [['loop', '--ifname', 'a-name-too-long-for-it'], '--ifname'],
-      [['loop', '--size', '1473'], '--size'],
-      [['lop'], 'lop'],
-      [['--bogus'], '--bogus'],
-      [[], 'command'],
-    ] as const) {
-      const { code, stdout, stderr } = await run(...args)
-      assert.deepEqual({ code, stdout }, { code: 2, stdout: '' }, args.join(' '))
-      const [first = ''] = stderr.split('\n')
-      assert.ok(first.startsWith('vhost-net: ') && first.includes(named), first)
-      assert.match(stderr, /^Usage: vhost-net /m)
-      assert.ok(!stderr.includes('    at '), 'no stack')
-    }
-  })
-
   it('says what is in the way, and how to get it out', async () => {
     const lo = await run('loop', '--address', '127.0.0.2/8')
     assert.deepEqual([lo.code, lo.stdout], [2, ''])
@@ -235,14 +193,5 @@ describe('vhost-net loop', () => {
     assert.match(pings, /^pair 0: 0 of 5 pings were answered .*icmp_echo_ignore_all/)
     assert.match(bulk, /^pair 0: none of \d+ bulk echo requests was answered$/)
     assert.deepEqual(rest, [])
-  })
-
-  it('answers --help and --version', async () => {
-    const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string }
-    assert.equal((await run('--version')).stdout, `${version}\n`)
-    assert.match((await run('--help')).stdout, /^Usage: vhost-net COMMAND/)
-    const help = await run('loop', '--help')
-    assert.equal(help.code, 0)
-    assert.match(help.stdout, /--pairs N/)
   })
 })
