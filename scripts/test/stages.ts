@@ -23,7 +23,7 @@ const kernelNamed = (name: string): KernelName => {
 
 /** On the kernel asked for, else on this machine's own where it can, else on the lab's default. */
 const inFull = (asked: string | undefined, missing: readonly string[]): Stage => {
-  const stage = { option: 'kernel-tests', files: ['kernel/**/*.test.js'], testTimeout: 120 } as const
+  const stage = { option: 'kernel-tests', files: ['kernel/**/*.test.js'], testTimeout: 180 } as const
   if (asked === undefined && missing.length === 0)
     return { ...stage, label: 'here', name: 'kernel tests, on this machine' }
   const kernel = kernelNamed(asked ?? defaultKernel)
@@ -47,7 +47,7 @@ const inPart = (kernel: KernelName): Stage => ({
   label: kernel,
   name: `kernel tests, those that the kernel's version can change, in the lab on ${kernel}`,
   files: differing[kernel].map((name) => `kernel/${name}.test.js`),
-  testTimeout: 120,
+  testTimeout: 180,
   kernel,
 })
 
@@ -68,8 +68,8 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
       label: 'package',
       name: 'tests of the package',
       files: ['package/**/*.test.js'],
-      testTimeout: 20,
+      testTimeout: 60,
     },
-    { option: 'unit', label: 'unit', name: 'unit tests', files: ['unit/**/*.test.js'], testTimeout: 20 },
+    { option: 'unit', label: 'unit', name: 'unit tests', files: ['unit/**/*.test.js'], testTimeout: 60 },
   ]
 }

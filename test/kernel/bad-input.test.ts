@@ -65,8 +65,7 @@ const isUnknown = (option: RegExp, hint?: RegExp): Expected => [
 /** A part of an object that is not what its type says. */
 const wrong = <T>(value: unknown): T => value as T
 
-describe('bad input', function () {
-  this.timeout(60_000)
+describe('bad input', () => {
   let memory: NativeMemory
   let given: Given = {}
 

@@ -24,9 +24,7 @@ async function receiveAnywhere(nic: Nic, frames: number): Promise<void> {
   }
 }
 
-describe('closing a driver', function () {
-  this.timeout(60_000)
-
+describe('closing a driver', () => {
   for (const queuePairs of [1, 4]) {
     for (const [name, features] of RING_FEATURES) {
       it(`waits until everything sent is on its way, over ${queuePairs} pairs with ${name}`, async () => {
@@ -119,9 +117,7 @@ describe('closing a driver', function () {
   }
 })
 
-describe('waiting for a ring', function () {
-  this.timeout(60_000)
-
+describe('waiting for a ring', () => {
   for (const [name, features] of RING_FEATURES) {
     describe(`with ${name}`, () => {
       let nics: TwoNics

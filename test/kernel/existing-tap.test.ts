@@ -25,8 +25,7 @@ const kinds: readonly (readonly [options: string[], queuePairs: number])[] = [
 
 const exists = (name: string): boolean => networkDevices().some((device) => device.startsWith(`${name} `))
 
-describe('a tap made by somebody else', function () {
-  this.timeout(60_000)
+describe('a tap made by somebody else', () => {
   let given: Given = {}
 
   const closeGiven = (): unknown[] => {

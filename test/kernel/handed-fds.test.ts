@@ -18,8 +18,7 @@ import { addTap, ip, tapSettings, withQueue } from '../support/tuntap.ts'
 
 const ifname = 'handed0'
 
-describe('fds handed over', function () {
-  this.timeout(60_000)
+describe('fds handed over', () => {
   let memory: NativeMemory
   let closing: Teardown
   let held: ReturnType<typeof resources>

@@ -16,8 +16,7 @@ import { startWorkers } from '../support/workers.ts'
 
 const ifname = 'life0'
 
-describe('the lifetime of handles', function () {
-  this.timeout(180_000)
+describe('the lifetime of handles', () => {
   let given: Given = {}
   let held: ReturnType<typeof resources>
 

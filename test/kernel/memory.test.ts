@@ -77,8 +77,7 @@ function bothWays({ a, b }: TwoNics, flow: Omit<Flow, 'from' | 'pair'>): Flow[] 
   return [a, b].flatMap((from) => from.driver.pairs.map((_, pair) => ({ from, pair, ...flow })))
 }
 
-describe('guest memory under vhost', function () {
-  this.timeout(60_000)
+describe('guest memory under vhost', () => {
   let closing: Teardown
 
   beforeEach(() => {

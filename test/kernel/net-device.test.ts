@@ -19,9 +19,7 @@ function queues(): { attached: number; detached: number } {
   return { attached: numqueues, detached: numdisabled }
 }
 
-describe('a virtio-net device on vhost-net', function () {
-  this.timeout(60_000)
-
+describe('a virtio-net device on vhost-net', () => {
   it('moves frames both ways, with one driver after the other', async () => {
     using machine = await KernelNic.open({ ifname })
     setUpHost(ifname)

@@ -51,9 +51,7 @@ async function tcpServer(
   }
 }
 
-describe('offloads through vhost-net', function () {
-  this.timeout(60_000)
-
+describe('offloads through vhost-net', () => {
   describe('of what the driver sends', () => {
     it('a datagram without checksum reaches a socket of the host; without the request for one it does not', async () => {
       using nic = await HostNic.open(VIRTIO_NET_F_CSUM)

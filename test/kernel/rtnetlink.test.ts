@@ -92,10 +92,8 @@ function unique(): string {
   return `rt${process.pid % 2 ** 22}x${made++}`
 }
 
-describe('RtNetlink', function () {
+describe('RtNetlink', () => {
   // Deleting a link waits for RCU, tens of milliseconds each.
-  this.timeout(30_000)
-
   let netlink: RtNetlink
   let names: string[] = []
 

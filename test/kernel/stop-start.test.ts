@@ -46,9 +46,7 @@ async function drained(nic: Nic): Promise<void> {
   await Promise.all(nic.driver.pairs.map(({ tx }) => tx.drained(signal)))
 }
 
-describe('stopping and starting queue pairs', function () {
-  this.timeout(60_000)
-
+describe('stopping and starting queue pairs', () => {
   it('returns where the rings stand: TX at the end of what was sent, RX after what was received', async () => {
     using nics = await TwoNics.open({ features: ALL_RING_FEATURES, queuePairs: 2 })
     nics.startAll()

@@ -40,9 +40,7 @@ function pieces(length: number, most: number): number[] {
   return [...lengths, left]
 }
 
-describe('traffic between two NICs', function () {
-  this.timeout(60_000)
-
+describe('traffic between two NICs', () => {
   for (const [name, features] of RING_FEATURES) {
     // Without mergeable buffers a frame must fit into one.
     const bufferSize = features & MRG_RXBUF ? 2048 : 9216 + VIRTIO_NET_HDR_SIZE

@@ -32,8 +32,7 @@ function closeGiven(): unknown[] {
   return errors
 }
 
-describe('bring-up of queue pairs', function () {
-  this.timeout(120_000)
+describe('bring-up of queue pairs', () => {
   afterEach(closeGiven)
 
   for (const queuePairs of [1, 4]) {

@@ -44,9 +44,8 @@ describe('layers', () => {
   const check = (files: Record<string, string>) =>
     checkLayers(new Map(Object.entries(files))).map(({ file, line, message }) => `${file}:${line}  ${message}`)
 
-  it('this package keeps to its table', function () {
+  it('this package keeps to its table', () => {
     // TypeScript's parser reads every source of the package.
-    this.timeout(20_000)
     assert.deepEqual(checkLayers(readSources(fileURLToPath(root))), [])
   })
 

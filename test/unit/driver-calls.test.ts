@@ -7,9 +7,7 @@ import { MIN_PACKET, withTx, withTxAsync } from '../support/driver-ring.ts'
 import { passesEvent } from '../support/ring-device.ts'
 import { soon } from '../support/soon.ts'
 
-describe('the ring loop of the driver', function () {
-  this.timeout(10_000)
-
+describe('the ring loop of the driver', () => {
   describe('asking for calls', () => {
     /** So many packets of one segment, made available. */
     function sendSome(tx: TxQueue, count: number): void {

@@ -4,9 +4,7 @@ import assert from 'node:assert/strict'
 import { Burst, type TxQueue } from '../../lib/driver/index.ts'
 import { broken, deliver, frameOf, MIN_PACKET, withRx, withTx } from '../support/driver-ring.ts'
 
-describe('the ring loop of the driver', function () {
-  this.timeout(10_000)
-
+describe('the ring loop of the driver', () => {
   describe('refuses a caller who', () => {
     const errors: Record<string, (burst: Burst, offsets: Uint32Array, foreign: number) => void> = {
       'sends one buffer in two packets': (burst, [a]) => {

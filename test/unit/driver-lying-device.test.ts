@@ -7,9 +7,7 @@ import { Burst, type DriverQueue, type TxQueue } from '../../lib/driver/index.ts
 import { broken, open, withRx, withTx, withTxAsync } from '../support/driver-ring.ts'
 import { type Chain, RingDevice } from '../support/ring-device.ts'
 
-describe('the ring loop of the driver', function () {
-  this.timeout(10_000)
-
+describe('the ring loop of the driver', () => {
   describe('refuses a device that', () => {
     /** Three packets with the device: heads 0, 1 (whose chain goes on in 2) and 3, of a ring of 8. */
     function withThree(use: (tx: TxQueue, device: RingDevice, heads: number[], second: Chain) => void): void {

@@ -9,9 +9,7 @@ import { broken, deliver, frameOf, withRx } from '../support/driver-ring.ts'
 import { KickModel, shapes, wishes } from '../support/kick-model.ts'
 import type { RingDevice } from '../support/ring-device.ts'
 
-describe('the ring loop of the driver', function () {
-  this.timeout(10_000)
-
+describe('the ring loop of the driver', () => {
   describe('receiving', () => {
     const steps = fc.oneof(
       {

@@ -9,9 +9,7 @@ import { frameOf, MIN_PACKET, withTx } from '../support/driver-ring.ts'
 import { KickModel, shapes, wishes } from '../support/kick-model.ts'
 import type { Chain, RingDevice } from '../support/ring-device.ts'
 
-describe('the ring loop of the driver', function () {
-  this.timeout(10_000)
-
+describe('the ring loop of the driver', () => {
   describe('transmitting', () => {
     const sends = fc.record({
       do: fc.constant('send' as const),

@@ -247,9 +247,7 @@ describe('watchReadable', () => {
     await noPollThread()
   })
 
-  describe('in a process of its own', function () {
-    this.timeout(20_000)
-
+  describe('in a process of its own', () => {
     it('lets the process end where it is not told to keep it alive', async () => {
       const { status, output } = await runScenario('watch-while-idle', 'false')
       assert.equal(status, 0)

@@ -30,9 +30,7 @@ function watch(promise: Promise<unknown>): { state: () => 'waiting' | 'resolved'
   return { state: () => state }
 }
 
-describe('a frame port', function () {
-  this.timeout(10_000)
-
+describe('a frame port', () => {
   describe('sending', () => {
     for (const [name, options] of [
       ['in chains of descriptors', { num: 64, bufferSize: 2048 }],

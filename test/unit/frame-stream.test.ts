@@ -16,9 +16,7 @@ async function settle(): Promise<void> {
   for (let round = 0; round < 5; round++) await setImmediate()
 }
 
-describe('a frame stream', function () {
-  this.timeout(10_000)
-
+describe('a frame stream', () => {
   describe('written to', () => {
     it('makes its writer wait while the ring is full, and drains when that has room', async () => {
       await withPort({ num: 4, bufferSize: 128 }, async (port, { tx }) => {

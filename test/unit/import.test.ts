@@ -16,9 +16,7 @@ const held = `({
   addon: readFileSync('/proc/self/maps', 'utf8').includes('vhost_net.node'),
 })`
 
-describe('importing the package', function () {
-  this.timeout(20_000)
-
+describe('importing the package', () => {
   it('opens nothing, starts nothing and does not load the addon, which the first use does', async () => {
     // Importing takes the threads of libuv's pool, which Node.js makes at first use and keeps.
     const { before, after, used } = (await run(`

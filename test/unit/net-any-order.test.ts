@@ -74,9 +74,7 @@ function check({ device, backend }: NetRig): void {
   }
 }
 
-describe('the rings of a virtio-net device', function () {
-  this.timeout(60_000)
-
+describe('the rings of a virtio-net device', () => {
   it('run where both of a pair are enabled, its driver wants it and the link is up, in whatever order that came', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(deed, { minLength: 5, maxLength: 25, size: 'max' }), async (deeds) => {

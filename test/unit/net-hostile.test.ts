@@ -94,9 +94,7 @@ async function send(rig: NetRig, command: Shape): Promise<number | string> {
   return written[at]!
 }
 
-describe('a virtio-net device under a hostile guest', function () {
-  this.timeout(60_000)
-
+describe('a virtio-net device under a hostile guest', () => {
   it('[NET-CTRL-02] answers whatever is on the control queue, or needs a reset and says why', async () => {
     const ends = new Map<string | number, number>()
     await fc.assert(

@@ -176,9 +176,7 @@ const smash: fc.Arbitrary<Deed> = fc.oneof(
   }),
 )
 
-describe('a virtio device under a hostile guest', function () {
-  this.timeout(30_000)
-
+describe('a virtio device under a hostile guest', () => {
   const endures = async (deeds: fc.Arbitrary<Deed>, started: boolean, numRuns: number): Promise<Set<string>> => {
     const ends = new Set<string>()
     await fc.assert(
