@@ -72,8 +72,8 @@ function judgement(list: readonly Verdict[]): string[] {
 export function tableOfDriver(bench: DriverBench, figures: readonly Figure[], verdicts: readonly Verdict[]): string {
   const samples = bench.rows[0]?.samples.length
   return [
-    `Linux ${bench.kernel}, Node.js ${bench.node}: instructions of the whole machine for a packet, median of ${samples};`,
-    'kicks and sleeps for 1000 packets',
+    `Linux ${bench.kernel} with init_on_alloc=0, Node.js ${bench.node}: instructions of the whole machine for a`,
+    `packet, median of ${samples}; kicks and sleeps for 1000 packets`,
     '',
     ...paths(figures),
     '',
