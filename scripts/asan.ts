@@ -1,5 +1,5 @@
 // `npm run test:asan`: the addon built with AddressSanitizer and UndefinedBehaviorSanitizer, under the unit tests and, in
-// the lab, the kernel tests. Any report about the addon fails it, whichever process it came from. Takes the options of
+// the lab, the core of the kernel tests. Any report about the addon fails it, whichever process it came from. Takes the options of
 // `npm test`.
 
 import { spawnSync } from 'node:child_process'
@@ -7,7 +7,6 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runChild } from './lab/child.ts'
-import { defaultKernel } from './lab/kernels.ts'
 import { cacheDirectory, projectRoot } from './lab/project.ts'
 
 /** Takes the package's place for node-gyp-build, which looks for build/Release below it. */
@@ -89,8 +88,7 @@ async function main(): Promise<number> {
   build()
   const variables = Object.entries(environment()).flatMap(([name, value]) => ['--env', `${name}=${value}`])
   const test = path.join(projectRoot, 'dist/scripts/test.js')
-  const chosen =
-    process.argv.length > 2 ? process.argv.slice(2) : ['--unit', '--kernel-tests', '--kernel', defaultKernel]
+  const chosen = process.argv.length > 2 ? process.argv.slice(2) : ['--core']
   const status = await runChild([process.execPath, test, ...chosen, ...variables], process.env)
   const found = readdirSync(reports).flatMap((name) => concerning(readFileSync(path.join(reports, name), 'utf8')))
   for (const report of found) say(report)

@@ -8,8 +8,9 @@ import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { runChild } from './lab/child.ts'
 import { missingHere } from './lab/here.ts'
+import { defaultKernel } from './lab/kernels.ts'
 import { cacheDirectory, projectRoot } from './lab/project.ts'
-import { type Stage, stagesOf } from './test/stages.ts'
+import { coreStages, type Stage, stagesOf } from './test/stages.ts'
 
 interface Counts {
   readonly passed: number
@@ -23,6 +24,8 @@ const { values: options } = parseArgs({
     'package-tests': { type: 'boolean', default: false },
     'kernel-tests': { type: 'boolean', default: false },
     'lab-tests': { type: 'boolean', default: false },
+    // The unit tests and the core of the kernel tests.
+    core: { type: 'boolean', default: false },
     grep: { type: 'string' },
     kernel: { type: 'string' },
     // NAME=VALUE for the tests, wherever they run.
@@ -55,7 +58,8 @@ const mochaCommand = (stage: Stage): string[] => {
 const labCommand = (kernel: string, variables: readonly string[], command: readonly string[]): string[] => [
   process.execPath,
   path.join(projectRoot, 'dist/scripts/lab/main.js'),
-  ...['--kernel', kernel, '--out', outDirectory],
+  // A test that hangs has its own limit.
+  ...['--kernel', kernel, '--out', outDirectory, '--timeout', '3600'],
   ...variables.flatMap((assignment) => ['--env', assignment]),
   ...['--', ...command],
 ]
@@ -87,7 +91,7 @@ const runStage = async (stage: Stage, prefix: string | undefined): Promise<Count
   return result
 }
 
-const all = stagesOf(options.kernel, missingHere())
+const all = options.core ? coreStages(defaultKernel) : stagesOf(options.kernel, missingHere())
 const chosen = all.some(({ option }) => options[option]) ? all.filter(({ option }) => options[option]) : all
 const width = Math.min(availableParallelism(), chosen.length)
 const longest = Math.max(...chosen.map(({ label }) => label.length))

@@ -16,10 +16,23 @@ export interface Stage {
   readonly kernel?: KernelName
 }
 
+const kernelFile = (name: string): string => `kernel/${name}.test.js`
+
+const unit: Stage = {
+  option: 'unit',
+  label: 'unit',
+  name: 'unit tests',
+  files: ['unit/**/*.test.js'],
+  testTimeout: 60,
+}
+
 const kernelNamed = (name: string): KernelName => {
   if (isKernelName(name)) return name
   throw new Error(`--kernel must be one of ${kernelNames.join(', ')}, not ${name}`)
 }
+
+/** Each ioctl, memory, the ring at work and how everything ends: what the addon's own code does. */
+const core = ['vhost-ioctls', 'tun-ioctls', 'memory', 'bad-input', 'stop-start', 'traffic', 'lifetime']
 
 /** On the kernel asked for, else on this machine's own where it can, else on the lab's default. */
 const inFull = (asked: string | undefined, missing: readonly string[]): Stage => {
@@ -46,10 +59,16 @@ const inPart = (kernel: KernelName): Stage => ({
   option: 'kernel-tests',
   label: kernel,
   name: `kernel tests, those that the kernel's version can change, in the lab on ${kernel}`,
-  files: differing[kernel].map((name) => `kernel/${name}.test.js`),
+  files: differing[kernel].map(kernelFile),
   testTimeout: 180,
   kernel,
 })
+
+/** The unit tests and the core of the kernel tests, for an addon that is slow. */
+export const coreStages = (kernel: KernelName): Stage[] => [
+  { ...inPart(kernel), name: `the core of the kernel tests, in the lab on ${kernel}`, files: core.map(kernelFile) },
+  unit,
+]
 
 /**
  * The longest first, so that those that run side by side end at about the same time.
@@ -70,6 +89,6 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
       files: ['package/**/*.test.js'],
       testTimeout: 60,
     },
-    { option: 'unit', label: 'unit', name: 'unit tests', files: ['unit/**/*.test.js'], testTimeout: 60 },
+    unit,
   ]
 }
