@@ -1,6 +1,6 @@
 // `npm run test:asan`: the addon built with AddressSanitizer and UndefinedBehaviorSanitizer, under the unit tests and, in
-// the lab, the core of the kernel tests. Any report about the addon fails it, whichever process it came from. Takes the options of
-// `npm test`.
+// the lab, the core of the kernel tests. Any report about the addon fails it, whichever process it came from. Takes the
+// options of `npm test`.
 
 import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
