@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict'
 import { EventEmitter, once, setMaxListeners } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { VIRTIO_F } from '../../lib/abi/virtio.ts'
 import { VIRTIO_NET_F, VIRTIO_NET_HDR, VIRTIO_NET_HDR_SIZE } from '../../lib/abi/virtio-net.ts'
@@ -13,6 +12,7 @@ import { Burst, Driver, type DriverOptions, type RxQueue, type TxQueue } from '.
 import { type LinkStats, RtNetlink } from '../../lib/host/rtnetlink.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
+import { Bridge } from './bridge.ts'
 import { checkFrame, type FrameKind, writeFrame, writeVirtioHeader } from './frames.ts'
 
 const bit = (number: number): bigint => 1n << BigInt(number)
@@ -392,22 +392,15 @@ function gather(pool: Buffer, burst: Burst, segment: number, segments: number): 
   return scratch.subarray(0, size)
 }
 
-function disableIpv6(ifname: string): void {
-  // A kernel without IPv6 sends none.
-  if (existsSync('/proc/sys/net/ipv6')) writeFileSync(`/proc/sys/net/ipv6/conf/${ifname}/disable_ipv6`, '1')
-}
-
-let bridges = 0
-
 /** NIC A and NIC B on a bridge that nothing else is on. */
 export class TwoNics {
   readonly a: Nic
   readonly b: Nic
-  readonly #bridge: string
+  readonly #bridge: Bridge
   readonly #netlink: RtNetlink
   readonly #closing: Teardown
 
-  private constructor(a: Nic, b: Nic, bridge: string, netlink: RtNetlink, closing: Teardown) {
+  private constructor(a: Nic, b: Nic, bridge: Bridge, netlink: RtNetlink, closing: Teardown) {
     this.a = a
     this.b = b
     this.#bridge = bridge
@@ -420,17 +413,11 @@ export class TwoNics {
     const closing = new Teardown()
     try {
       const netlink = closing.own(RtNetlink.open())
-      const ifname = `vnb${process.pid % 2 ** 22}x${bridges++}`
-      const bridge = netlink.addLink({ kind: 'bridge', ifname })
-      closing.add(() => netlink.deleteLink(bridge.index))
-      disableIpv6(ifname)
-      // Snooping would send IGMP reports.
-      writeFileSync(`/sys/class/net/${ifname}/bridge/multicast_snooping`, '0')
-      netlink.setLink(bridge.index, { up: true })
+      const bridge = closing.own(new Bridge(netlink))
       const a = closing.own(await Nic.open(0, netlink, options))
       const b = closing.own(await Nic.open(1, netlink, options))
-      const nics = new TwoNics(a, b, ifname, netlink, closing)
-      await nics.#plugIn(bridge.index)
+      const nics = new TwoNics(a, b, bridge, netlink, closing)
+      await bridge.plugIn(a.backend.ifname, b.backend.ifname)
       nics.setMtu(options.mtu ?? 1500)
       return nics
     } catch (error) {
@@ -438,29 +425,9 @@ export class TwoNics {
     }
   }
 
-  async #plugIn(bridge: number): Promise<void> {
-    const taps = [this.a, this.b].map(({ backend }) => backend.ifname)
-    const forwards = (): boolean =>
-      taps.every((tap) => readFileSync(`/sys/class/net/${tap}/brport/state`, 'utf8').trim() === '3')
-    const changes = new EventEmitter()
-    const watch = this.#netlink.watchLinks(() => changes.emit('change'), { keepAlive: true })
-    try {
-      for (const tap of taps) {
-        disableIpv6(tap)
-        const { index } = this.#netlink.getLink({ ifname: tap })!
-        this.#netlink.setLink(index, { master: bridge })
-        this.#netlink.setLink(index, { up: true })
-      }
-      const signal = AbortSignal.timeout(5000)
-      while (!forwards()) await once(changes, 'change', { signal })
-    } finally {
-      watch.close()
-    }
-  }
-
   /** Of both taps and the bridge. */
   setMtu(mtu: number): void {
-    for (const ifname of [this.a.backend.ifname, this.b.backend.ifname, this.#bridge]) {
+    for (const ifname of [this.a.backend.ifname, this.b.backend.ifname, this.#bridge.ifname]) {
       const { index } = this.#netlink.getLink({ ifname })!
       this.#netlink.setLink(index, { mtu })
     }
