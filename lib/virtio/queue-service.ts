@@ -7,6 +7,8 @@ import type { SplitRing } from './split-ring.ts'
 
 /** Buffers in a turn. */
 export const MAX_BUFFERS = 64
+/** Milliseconds after which a turn begins no buffer: what one asks for may take long, and a guest chooses what it asks for. */
+export const MAX_TURN_MS = 10
 
 export interface QueueServiceOptions {
   ring: SplitRing
@@ -19,8 +21,9 @@ export interface QueueServiceOptions {
 }
 
 /**
- * A turn handles at most {@link MAX_BUFFERS} buffers, and begins none behind {@link MAX_DESCRIPTORS} descriptors; what is
- * left continues from the event loop. So a driver that never pauses holds up nobody else for longer.
+ * A turn handles at most {@link MAX_BUFFERS} buffers, and begins none behind {@link MAX_DESCRIPTORS} descriptors or after
+ * {@link MAX_TURN_MS}; what is left continues from the event loop. So a driver that never pauses holds up nobody else for
+ * longer than that and one buffer.
  */
 export class QueueService {
   readonly #options: QueueServiceOptions
@@ -73,6 +76,7 @@ export class QueueService {
   /** Whether the turn ended with buffers perhaps left. */
   #work(): boolean {
     const { ring, serve } = this.#options
+    const end = performance.now() + MAX_TURN_MS
     let descriptors = 0
     for (let buffers = 0; buffers < MAX_BUFFERS && descriptors < MAX_DESCRIPTORS; buffers++) {
       const chain = ring.take()
@@ -82,6 +86,7 @@ export class QueueService {
       if (this.#stopped) return false
       ring.giveBack(chain)
       descriptors += chain.descriptors
+      if (performance.now() >= end) return true
     }
     return true
   }
