@@ -23,9 +23,12 @@ export interface PairState {
 interface Pair {
   /** Those that the driver has enabled. */
   rings: Partial<Record<RingName, Vring>>
-  /** Where they go on. */
-  bases: PairBases
+  /** Where they go on, of those that ran since they were enabled. */
+  bases: Partial<PairBases>
 }
+
+/** A ring that begins has no base: there is nothing that its ends could have missed, and nobody need signal them. */
+const from = (vring: Vring, base: number | undefined): Vring => (base === undefined ? vring : { ...vring, base })
 
 const other = (ring: RingName): RingName => (ring === 'rx' ? 'tx' : 'rx')
 
@@ -45,7 +48,7 @@ export class QueuePairs {
   constructor(backend: NetBackend, failed: (error: unknown) => void) {
     this.#backend = backend
     this.#failed = failed
-    this.#pairs = Array.from({ length: backend.queuePairs }, () => ({ rings: {}, bases: { rx: 0, tx: 0 } }))
+    this.#pairs = Array.from({ length: backend.queuePairs }, () => ({ rings: {}, bases: {} }))
   }
 
   /** How many the driver wants packets on. */
@@ -68,9 +71,9 @@ export class QueuePairs {
   enable(index: number, ring: RingName, vring: Vring): void {
     const pair = this.#pairs[index]!
     pair.rings[ring] = vring
-    pair.bases[ring] = 0
+    delete pair.bases[ring]
     try {
-      if (this.#backend.running(index)) this.#backend.startRing(index, ring, { ...vring, base: 0 })
+      if (this.#backend.running(index)) this.#backend.startRing(index, ring, vring)
       else if (this.#wanted(index)) this.#start(index)
     } catch (error) {
       delete pair.rings[ring]
@@ -128,7 +131,7 @@ export class QueuePairs {
   #start(index: number): void {
     const { rings, bases } = this.#pairs[index]!
     const { rx, tx } = rings as Record<RingName, Vring>
-    this.#backend.start(index, { ...this.#with, rx: { ...rx, base: bases.rx }, tx: { ...tx, base: bases.tx } })
+    this.#backend.start(index, { ...this.#with, rx: from(rx, bases.rx), tx: from(tx, bases.tx) })
   }
 
   /** Frames go to the other pairs, but for the first one's, where they wait: there may be no other. */

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { VIRTIO_CONFIG_S } from '../../lib/abi/virtio.ts'
+import { VIRTIO_NET_HDR_SIZE } from '../../lib/abi/virtio-net.ts'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { type EventFd, type Interrupts, type Watch, watchReadable } from '../../lib/event/index.ts'
 import { VirtioNet, type VirtioNetOptions } from '../../lib/index.ts'
@@ -96,6 +97,12 @@ export class KernelNic {
 
   /** A driver comes, or comes again. @param features of those it knows; default all that are offered. */
   up(features = -1n): void {
+    this.prepare(features)
+    this.ready()
+  }
+
+  /** A driver comes as far as its queues. */
+  prepare(features = -1n): void {
     this.#leave()
     const { guest } = this
     guest.begin()
@@ -120,7 +127,11 @@ export class KernelNic {
     this.#control = new GuestRing(bytes, at, 8)
     guest.place(queues.length, this.#control)
     assert.ok(guest.enable())
-    guest.addStatus(VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_DRIVER_OK)
+  }
+
+  /** DRIVER_OK. */
+  ready(): void {
+    this.guest.addStatus(VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_DRIVER_OK)
     assert.equal(this.nic.inspect().fault, null)
   }
 
@@ -173,6 +184,20 @@ export class KernelNic {
       macs.push(...this.receive(pair))
     }
     return macs
+  }
+
+  /** Resolves with the sizes of the next frames of the first pair. */
+  async receivedSizes(count: number): Promise<number[]> {
+    const { rx } = this.driver.pairs[0]!
+    const burst = new Burst(64)
+    const sizes: number[] = []
+    while (sizes.length < count) {
+      await rx.readable(AbortSignal.timeout(10_000))
+      const frames = rx.receive(burst)
+      sizes.push(...Array.from(burst.lengths.subarray(0, frames), (length) => length - VIRTIO_NET_HDR_SIZE))
+      rx.releaseBurst(burst)
+    }
+    return sizes
   }
 
   [Symbol.dispose](): void {

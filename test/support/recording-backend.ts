@@ -71,7 +71,7 @@ export class RecordingBackend extends EventEmitter<NetBackendEvents> implements 
     this.#holds(pair < this.queuePairs, `there is no pair ${pair}`)
     this.#holds(!this.#running.has(pair), `pair ${pair} is running`)
     this.#holds((features & ~this.features) === 0n, 'only what the backend serves is agreed on with it')
-    this.#note(`start ${pair} rx@${rx.base} tx@${tx.base}`)
+    this.#note(`start ${pair} rx@${rx.base ?? 0} tx@${tx.base ?? 0}`)
     this.configs[pair] = config
     this.#running.set(pair, new Set(['rx', 'tx']))
   }
@@ -86,7 +86,7 @@ export class RecordingBackend extends EventEmitter<NetBackendEvents> implements 
     const rings = this.#running.get(pair)
     this.#holds(rings !== undefined, `pair ${pair} is not running`)
     this.#holds(!rings.has(ring), `${ring} of pair ${pair} is running`)
-    this.#note(`start ${pair} ${ring}@${vring.base}`)
+    this.#note(`start ${pair} ${ring}@${vring.base ?? 0}`)
     rings.add(ring)
   }
 

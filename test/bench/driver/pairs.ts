@@ -4,7 +4,7 @@ import { VIRTIO_F } from '../../../lib/abi/virtio.ts'
 import { VhostNetBackend } from '../../../lib/backend/index.ts'
 import { Driver } from '../../../lib/driver/index.ts'
 import { GuestMemory } from '../../../lib/memory/index.ts'
-import { SystemCalls } from './system-calls.ts'
+import { SystemCalls } from '../../support/system-calls.ts'
 
 export interface PairCalls {
   pairs: number
