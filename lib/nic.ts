@@ -1,6 +1,7 @@
 // A virtio network device together with its backend: the one place where the two meet.
 
 import { VhostNetBackend, type VhostNetBackendOptions } from './backend/index.ts'
+import { checkTapObject } from './backend/vhost-net/options.ts'
 import { VirtioNetDevice, type VirtioNetSettings } from './net/index.ts'
 import { checkSettings } from './net/options.ts'
 import { checkObject } from './options.ts'
@@ -27,16 +28,19 @@ export class VirtioNet extends VirtioNetDevice {
   }
 
   /**
-   * Opens the backend and makes the device. Rejects, with everything undone, with {@link InvalidOptionError}
-   * `ERR_OPTION_*`, before anything is opened where no tap and no fd need be looked at, or {@link SystemCallError}.
+   * Opens the backend and makes the device. A tap that is created gets `host_mtu` as its MTU. Rejects, with everything
+   * undone, with {@link InvalidOptionError} `ERR_OPTION_*`, before anything is opened where no tap and no fd need be looked
+   * at, or {@link SystemCallError}.
    */
   static async open(options: VirtioNetOptions): Promise<VirtioNet> {
     checkSettings(options, ['memory', 'queuePairs', 'backend'])
-    const { memory, queuePairs } = options
-    const packets = checkObject(options.backend, ['tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us'], 'backend')
+    const { memory, queuePairs, host_mtu: mtu } = options
+    checkObject(options.backend, ['tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us'], 'backend')
+    const { tap, ...packets } = options.backend
     const backend = await VhostNetBackend.open({
       ...packets,
       memory,
+      ...(tap === undefined ? {} : { tap: mtu === undefined ? tap : { mtu, ...checkTapObject(tap) } }),
       ...(queuePairs === undefined ? {} : { queuePairs }),
     })
     try {

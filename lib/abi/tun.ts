@@ -49,3 +49,7 @@ export const TAP_MAX_QUEUES = 256
 
 /** The send buffer that lets vhost batch frames (INT_MAX; drivers/vhost/net.c: sock_can_batch). */
 export const TUN_SNDBUF_UNLIMITED = 0x7fffffff
+
+/** The MTUs that a tap takes: ETH_MIN_MTU, and 65535 less an Ethernet header (drivers/net/tun.c: tun_net_initialize). */
+export const TAP_MIN_MTU = 68
+export const TAP_MAX_MTU = 65_521

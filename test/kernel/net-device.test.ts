@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict'
 import { ethtoolFeatures, RtNetlink } from '../../lib/host/index.ts'
 import { moves } from '../support/bring-up.ts'
-import { sendFrames, setUpHost } from '../support/host-frames.ts'
+import { sendDatagram, sendFrames, setUpHost } from '../support/host-frames.ts'
 import { KernelNic, MAC } from '../support/kernel-nic.ts'
+import { addTap, ip, sysfs } from '../support/tuntap.ts'
 
 const ifname = 'vnn0'
 const OTHER = '52:54:00:aa:bb:cc'
@@ -112,6 +113,28 @@ describe('a virtio-net device on vhost-net', () => {
     machine.nic.setLink(true)
     assert.deepEqual(await machine.received(1), [MAC])
     assert.ok(await moves(machine.driver, 0))
+  })
+
+  it('[NET-CFG-05] [NET-CFG-06] receives no larger packets than host_mtu says, and sends those, on a tap that it made', async () => {
+    using machine = await KernelNic.open({ ifname, host_mtu: 1400 })
+    assert.equal(sysfs(ifname, 'mtu'), '1400')
+    setUpHost(ifname)
+    machine.up()
+    await sendDatagram(ifname, MAC, 3000)
+    assert.deepEqual(await machine.receivedSizes(3), [14 + 1396, 14 + 1396, 14 + 20 + 8 + 3000 - 2 * 1376])
+    const before = Number(sysfs(ifname, 'statistics/rx_bytes'))
+    assert.ok(await moves(machine.driver, 0, 14 + 1400))
+    assert.equal(Number(sysfs(ifname, 'statistics/rx_bytes')) - before, 14 + 1400)
+  })
+
+  it('leaves a tap that exists its MTU', async () => {
+    addTap(ifname, 'vnet_hdr')
+    try {
+      using _machine = await KernelNic.open({ ifname, host_mtu: 1400 })
+      assert.equal(sysfs(ifname, 'mtu'), '1500')
+    } finally {
+      ip('link', 'delete', ifname)
+    }
   })
 
   for (const queuePairs of [1, 2]) {

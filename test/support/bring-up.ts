@@ -66,13 +66,13 @@ export function closeAll({ memory, backend, driver, netlink }: Given): unknown[]
   })
 }
 
-/** Whether the pair's transmit ring moves: the worker takes a frame and gives it back. */
-export async function moves(driver: Driver, pair: number): Promise<boolean> {
+/** Whether the pair's transmit ring moves: the worker takes a frame of `size` bytes and gives it back. */
+export async function moves(driver: Driver, pair: number, size = 60): Promise<boolean> {
   const { tx } = driver.pairs[pair]!
   const offsets = new Uint32Array(1)
   assert.equal(tx.allocate(offsets), 1)
   const burst = new Burst(1)
-  burst.add(offsets[0]!, 12 + 60)
+  burst.add(offsets[0]!, 12 + size)
   assert.equal(tx.send(burst), 1)
   await tx.drained(AbortSignal.timeout(5000))
   return tx.inFlight === 0

@@ -14,6 +14,19 @@ export function setUpHost(ifname: string): void {
   ip('link', 'set', ifname, 'up')
 }
 
+/** Sends a UDP datagram with so many bytes to a MAC address, in as many packets as the tap's MTU makes of it. */
+export async function sendDatagram(ifname: string, mac: string, bytes: number): Promise<void> {
+  const socket = createSocket('udp4')
+  try {
+    ip('neighbour', 'replace', `${network}.2`, 'lladdr', mac, 'nud', 'permanent', 'dev', ifname)
+    await new Promise<void>((resolve, reject) =>
+      socket.send(Buffer.alloc(bytes), 7, `${network}.2`, (error) => (error ? reject(error) : resolve())),
+    )
+  } finally {
+    await new Promise<void>((resolve) => socket.close(resolve))
+  }
+}
+
 /** Sends one UDP datagram to each MAC address, in this order; they are in the tap's queue when this resolves. */
 export async function sendFrames(ifname: string, ...macs: readonly string[]): Promise<void> {
   const socket = createSocket('udp4')

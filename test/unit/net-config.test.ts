@@ -48,6 +48,8 @@ describe('options of a virtio-net device', () => {
     await assert.rejects(open({ queues: 4 }), { code: 'ERR_OPTION_UNKNOWN', option: 'queues' })
     await assert.rejects(open({ backend: { memory } }), { code: 'ERR_OPTION_UNKNOWN', option: 'backend.memory' })
     await assert.rejects(open({ backend: {} }), { code: 'ERR_OPTION_TYPE', option: 'tap' })
+    await assert.rejects(open({ backend: { tap: 'x0' }, host_mtu: 1500 }), { code: 'ERR_OPTION_TYPE', option: 'tap' })
+    await assert.rejects(open({ host_mtu: 65_522 }), { code: 'ERR_OPTION_RANGE', option: 'tap.mtu' })
     await assert.rejects(open({ queuePairs: 0 }), { code: 'ERR_OPTION_RANGE', option: 'queuePairs' })
   })
 })

@@ -1,6 +1,6 @@
 // Options of a backend on vhost-net, and their checks.
 
-import { TAP_MAX_QUEUES, TUN_DEVICE, TUN_SNDBUF_UNLIMITED } from '../../abi/tun.ts'
+import { TAP_MAX_MTU, TAP_MAX_QUEUES, TAP_MIN_MTU, TUN_DEVICE, TUN_SNDBUF_UNLIMITED } from '../../abi/tun.ts'
 import { VHOST_NET_DEVICE } from '../../abi/vhost.ts'
 import { InvalidOptionError } from '../../errors.ts'
 import { checkIfname } from '../../host/ifname.ts'
@@ -22,6 +22,11 @@ export interface VhostNetBackendOptions {
     ifname: string
     /** Node of tun. Default `/dev/net/tun`. */
     path?: string
+    /**
+     * MTU of a tap that is created, 68..65521: largest packet without Ethernet header. Default the kernel's, 1500. A tap
+     * that exists keeps its own.
+     */
+    mtu?: number
   }
   /**
    * Instead of `tap`: open queues of one tap, one for each pair, with IFF_VNET_HDR and IFF_NO_PI (QEMU's `fds=`). They are
@@ -50,7 +55,7 @@ export interface VhostNetBackendOptions {
 export interface CheckedOptions {
   memory: NativeMemory
   queuePairs: number
-  tap: { ifname: string; path: string } | { fds: number[] }
+  tap: { ifname: string; path: string; mtu: number | undefined } | { fds: number[] }
   vhost: { path: string } | { fds: number[] }
   /** Undefined where a queue is left as it is: one that was just opened has 2³¹−1. */
   sndbuf: number | undefined
@@ -92,16 +97,23 @@ export function checkOptions(options: unknown): CheckedOptions {
   }
 }
 
+/** Its keys, not their values. @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_UNKNOWN` */
+export function checkTapObject<T>(tap: T): T {
+  checkObject(tap, ['ifname', 'path', 'mtu'], 'tap')
+  return tap
+}
+
 function checkTap(given: Unchecked): CheckedOptions['tap'] {
   const fds = checkFds(given.fds, 'fds')
   if (fds !== undefined) {
     assertAlone(given, 'fds', 'tap')
     return { fds }
   }
-  const tap = checkObject(given.tap, ['ifname', 'path'], 'tap')
+  const tap = checkTapObject(given.tap) as Unchecked
   return {
     ifname: checkIfname(tap.ifname, 'tap.ifname', { pattern: true }),
     path: checkString(tap.path, 'tap.path', TUN_DEVICE),
+    mtu: tap.mtu === undefined ? undefined : checkInteger(tap.mtu, 'tap.mtu', TAP_MIN_MTU, TAP_MAX_MTU),
   }
 }
 

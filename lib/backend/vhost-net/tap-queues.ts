@@ -1,6 +1,7 @@
 // Where the queues of a backend's tap come from: a tap of that name, ours or not, or fds handed over.
 
 import { ethtoolFeatures } from '../../host/ethtool.ts'
+import { RtNetlink } from '../../host/rtnetlink.ts'
 import { Tap } from '../../host/tap.ts'
 import type { Teardown } from '../../teardown.ts'
 import { ExistingTap } from './existing-tap.ts'
@@ -20,13 +21,14 @@ interface NamedTap {
   ifname: string
   path: string
   queuePairs: number
+  mtu: number | undefined
 }
 
 /**
  * Queues of the tap of this name, which is created where there is none.
  * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where there is one that does not serve
  */
-export function queuesByName({ ifname, path, queuePairs }: NamedTap, opened: Teardown): TapQueues {
+export function queuesByName({ ifname, path, queuePairs, mtu }: NamedTap, opened: Teardown): TapQueues {
   const existing = ifname.includes('%d') ? undefined : ExistingTap.find(ifname, queuePairs)
   if (existing !== undefined) opened.add(() => existing.restore())
   let first: Tap | undefined
@@ -38,10 +40,22 @@ export function queuesByName({ ifname, path, queuePairs }: NamedTap, opened: Tea
       const exclusive = existing === undefined && first === undefined
       const tap = opened.own(Tap.open({ ifname: first?.ifname ?? ifname, multiQueue, exclusive, path }))
       if (first === undefined) before = existing?.remember(tap).offload ?? 0
+      if (exclusive && mtu !== undefined) setMtu(tap, mtu)
       first ??= tap
       return tap
     },
     offloads: () => probeOffloads(first as Tap, before),
+  }
+}
+
+/** Of a tap that is ours, in this process's network namespace; it goes with the tap. @throws {SystemCallError} */
+function setMtu({ ifname }: Tap, mtu: number): void {
+  const netlink = RtNetlink.open()
+  try {
+    const link = netlink.getLink({ ifname })
+    if (link !== undefined) netlink.setLink(link.index, { mtu })
+  } finally {
+    netlink.close()
   }
 }
 
