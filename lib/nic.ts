@@ -20,6 +20,7 @@ export interface VirtioNetOptions extends VirtioNetSettings {
 export class VirtioNet extends VirtioNetDevice {
   /** Closed with the device. */
   readonly backend: VhostNetBackend
+  #link: { close(): void } | undefined
 
   private constructor(options: VirtioNetOptions, backend: VhostNetBackend) {
     const { queuePairs: _, ...settings } = options
@@ -43,12 +44,22 @@ export class VirtioNet extends VirtioNetDevice {
       ...(tap === undefined ? {} : { tap: mtu === undefined ? tap : { mtu, ...checkTapObject(tap) } }),
       ...(queuePairs === undefined ? {} : { queuePairs }),
     })
+    let nic: VirtioNet | undefined
     try {
-      return new VirtioNet(options, backend)
+      nic = new VirtioNet(options, backend)
+      nic.#followLink()
+      return nic
     } catch (error) {
-      backend.close()
+      ;(nic ?? backend).close()
       throw error
     }
+  }
+
+  /** A guest whose tap is switched off has no link. */
+  #followLink(): void {
+    this.#link = this.backend.watchLink((up) => {
+      this.hostLink = up
+    })
   }
 
   /** Resets the device, closes its eventfds and the backend. Close its transport first. Idempotent. */
@@ -56,6 +67,7 @@ export class VirtioNet extends VirtioNetDevice {
     const all = new Teardown()
     all.add(() => this.backend.close())
     all.add(() => super.close())
+    all.add(() => this.#link?.close())
     all.run()
   }
 }

@@ -64,6 +64,9 @@ export class VirtioNetDevice extends VirtioDevice {
   #serving: { queue: Virtqueue; service: QueueService } | undefined
   #rxModes: RxModes = UNFILTERED
   #offloads = 0n
+  /** Whether the cable is in, and whether the network at its other end is up. */
+  #pluggedIn = true
+  #hostLink = true
   #activations = 0
 
   /**
@@ -210,11 +213,23 @@ export class VirtioNetDevice extends VirtioDevice {
   setLink(up: boolean): void {
     try {
       this.#pairs.setLink(up)
+      this.#pluggedIn = up
     } catch (error) {
-      this.#config.setStatus(LINK_UP, false)
+      this.#pluggedIn = false
       throw error
+    } finally {
+      this.#showLink()
     }
-    this.#config.setStatus(LINK_UP, up)
+  }
+
+  /** Whether the network takes packets: the guest is told, and its rings are let alone. */
+  protected set hostLink(up: boolean) {
+    this.#hostLink = up
+    this.#showLink()
+  }
+
+  #showLink(): void {
+    this.#config.setStatus(LINK_UP, this.#pluggedIn && this.#hostLink)
   }
 
   /**

@@ -2,10 +2,13 @@
 // filter as the kernel shows them.
 
 import assert from 'node:assert/strict'
+import { VIRTIO_MMIO, VIRTIO_MMIO_INT } from '../../lib/abi/virtio-mmio.ts'
+import { VIRTIO_NET_CONFIG, VIRTIO_NET_S } from '../../lib/abi/virtio-net.ts'
 import { ethtoolFeatures, RtNetlink } from '../../lib/host/index.ts'
 import { moves } from '../support/bring-up.ts'
 import { sendDatagram, sendFrames, setUpHost } from '../support/host-frames.ts'
 import { KernelNic, MAC } from '../support/kernel-nic.ts'
+import { soon } from '../support/soon.ts'
 import { addTap, ip, sysfs } from '../support/tuntap.ts'
 
 const ifname = 'vnn0'
@@ -100,6 +103,31 @@ describe('a virtio-net device on vhost-net', () => {
     assert.deepEqual(await machine.received(1), [OTHER])
     machine.guest.write('VIRTIO_MMIO_STATUS', 0)
     assert.deepEqual(machine.nic.backend.inspect().rxFilter, { mode: 'all', why: null })
+  })
+
+  it('has link while its tap is switched on and the cable is in, and the guest is told', async () => {
+    using machine = await KernelNic.open({ ifname })
+    const { guest, nic } = machine
+    machine.up()
+    const { VIRTIO_MMIO_CONFIG } = VIRTIO_MMIO
+    const hasLink = (): boolean => {
+      const status = guest.registers.read(VIRTIO_MMIO_CONFIG + VIRTIO_NET_CONFIG.status, 2)
+      return (status & VIRTIO_NET_S.VIRTIO_NET_S_LINK_UP) !== 0
+    }
+    assert.equal(hasLink(), false)
+    guest.handleInterrupt()
+    setUpHost(ifname)
+    await soon('link', hasLink)
+    assert.ok((guest.handleInterrupt() & VIRTIO_MMIO_INT.VIRTIO_MMIO_INT_CONFIG) !== 0)
+    nic.setLink(false)
+    assert.equal(hasLink(), false)
+    ip('link', 'set', ifname, 'down')
+    nic.setLink(true)
+    await soon('no link', () => !hasLink())
+    ip('link', 'set', ifname, 'up')
+    await soon('link again', hasLink)
+    ip('link', 'delete', ifname)
+    await soon('no tap', () => !hasLink())
   })
 
   it('moves nothing without link, and what waited with it', async () => {

@@ -14,6 +14,7 @@ import { Lease, vhostOfFd } from './handed-fds.ts'
 import { type CheckedOptions, checkOptions, checkPollUs, type VhostNetBackendOptions } from './options.ts'
 import { QueuePair, type QueuePairState } from './queue-pair.ts'
 import { TapFilter, type TapFilterState } from './tap-filter.ts'
+import { watchTapLink } from './tap-link.ts'
 import { TapQueue } from './tap-queue.ts'
 import { queuesByFd, queuesByName } from './tap-queues.ts'
 
@@ -183,6 +184,15 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
    */
   setRxFilter(filter: RxFilter): void {
     this.#parts.filter.set(filter)
+  }
+
+  /**
+   * Says whether the tap is switched on (IFF_UP), now and whenever that changes, until the watch is closed; close it before
+   * the backend. Undefined where the tap is in another network namespace than this process.
+   * @throws {SystemCallError} `EMFILE`
+   */
+  watchLink(changed: (up: boolean) => void): { close(): void } | undefined {
+    return watchTapLink(this.#parts.tap, changed)
   }
 
   running(pair: number): boolean {
