@@ -79,4 +79,45 @@ export const NET: readonly Fault[] = [
     title:
       'the offer of a virtio-net device is explained: who offers each bit, who does not and why, and what the driver took',
   },
+  {
+    name: 'a pair that comes back begins anew',
+    file: 'lib/net/queue-pairs.ts',
+    line: 'this.#pairs[index]!.bases = this.#backend.stop(index, { detach: index > 0 })',
+    faulty: 'this.#backend.stop(index, { detach: index > 0 })',
+    test: 'unit/net-pairs',
+    title: `${PAIRS} are attached from the lowest and detached from the highest on`,
+  },
+  {
+    name: 'rings that begin are signalled',
+    file: 'lib/net/queue-pairs.ts',
+    line: 'const from = (vring: Vring, base: number | undefined): Vring => (base === undefined ? vring : { ...vring, base })',
+    faulty: 'const from = (vring: Vring, base: number | undefined): Vring => ({ ...vring, base: base ?? 0 })',
+    test: 'unit/net-pairs',
+    title: `${PAIRS} run with the bits that the backend serves of those agreed on, and with the rings that the driver described`,
+  },
+  {
+    name: 'a turn of a served queue is as long as its commands take',
+    file: 'lib/virtio/queue-service.ts',
+    line: 'if (performance.now() >= end) return true',
+    faulty: 'if (performance.now() >= 2 * end) return true',
+    test: 'unit/net-flood',
+    title: 'a virtio-net device beside one whose driver never pauses answers after the command that ends behind 10 ms',
+  },
+  {
+    name: 'a tap that exists gets the MTU that the guest is told',
+    file: 'lib/backend/vhost-net/tap-queues.ts',
+    line: 'if (exclusive && mtu !== undefined) setMtu(tap, mtu)',
+    faulty: 'if (first === undefined && mtu !== undefined) setMtu(tap, mtu)',
+    test: 'kernel/net-device',
+    title: 'a virtio-net device on vhost-net leaves a tap that exists its MTU',
+  },
+  {
+    name: 'a guest has link whose tap is switched off',
+    file: 'lib/net/virtio-net.ts',
+    line: 'this.#config.setStatus(LINK_UP, this.#pluggedIn && this.#hostLink)',
+    faulty: 'this.#config.setStatus(LINK_UP, this.#pluggedIn || this.#hostLink)',
+    test: 'kernel/net-device',
+    title:
+      'a virtio-net device on vhost-net has link while its tap is switched on and the cable is in, and the guest is told',
+  },
 ]
