@@ -133,7 +133,8 @@ export class Session {
 
   async #follow(kind: 'unit' | 'kernel', planFile: string, take: (result: RunResult) => void): Promise<void> {
     const run = [process.execPath, path.join(projectRoot, 'dist/scripts/mutants/run.js'), planFile]
-    const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), '--kernel', '6.12', '--']
+    // The limits of its tests bound it.
+    const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), '--timeout', '7200', '--']
     const [command = '', ...args] = kind === 'kernel' ? [...lab, ...run] : run
     const child = spawn(command, args, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'inherit'] })
     const stop = () => child.kill('SIGTERM')
