@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { VIRTIO_MMIO, VIRTIO_MMIO_INT } from '../../lib/abi/virtio-mmio.ts'
-import { VIRTIO_NET_CONFIG, VIRTIO_NET_S } from '../../lib/abi/virtio-net.ts'
+import { VIRTIO_NET_CONFIG, VIRTIO_NET_S } from '../../lib/abi/virtio-net-control.ts'
 import { ethtoolFeatures, RtNetlink } from '../../lib/host/index.ts'
 import { moves } from '../support/bring-up.ts'
 import { sendDatagram, sendFrames, setUpHost } from '../support/host-frames.ts'

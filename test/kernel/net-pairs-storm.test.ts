@@ -6,7 +6,7 @@ import { RtNetlink } from '../../lib/host/index.ts'
 import { PairsStorm, type Received } from '../support/pairs-storm.ts'
 
 const PAIRS = 4
-const SWITCHES = Number(process.env.PAIR_SWITCHES ?? 200)
+const SWITCHES = Number(process.env.PAIR_SWITCHES ?? 40)
 /** Frames that vhost-net takes from a tap's queue at once, before it has looked for room (drivers/vhost/net.c). */
 const VHOST_NET_BATCH = 64
 
@@ -38,7 +38,7 @@ describe('queue pairs of a virtio-net device in full traffic', function () {
       storm.blow()
       await storm.guest.setQueuePairs(PAIRS)
       await storm.flows(PAIRS)
-      if ((switches + 2) % 50 === 0) console.log(`      ${switches + 2} switches`)
+      if ((switches + 2) % 100 === 0) console.log(`      ${switches + 2} switches`)
     }
     assert.deepEqual(storm.nic.stats().commands, { MQ_VQ_PAIRS_SET: { ok: SWITCHES + 1, err: 0 } })
     const { available, used, byTap } = await storm.sent()

@@ -42,9 +42,7 @@ async function device(calls: SystemCalls): Promise<{ ready: number; pairs: numbe
   return { ready, pairs }
 }
 
-describe('a virtio-net device', function () {
-  this.timeout(120_000)
-
+describe('a virtio-net device', () => {
   it(`takes no more system calls to start ${PAIRS} pairs than the backend takes by itself, and one for its control queue`, async () => {
     using calls = new SystemCalls()
     const least = await fewest(() => bare(calls))
