@@ -98,7 +98,11 @@ describe('bad input', () => {
         { tap, queues: 4 },
         isUnknown(/^queues: /, /memory, queuePairs, tap, fds, vhost, vhostfds, sndbuf, poll_us/),
       ],
-      ['an unknown option of the tap', { tap: { ifname, mtu: 1500 } }, isUnknown(/^tap\.mtu: /, /ifname, path/)],
+      [
+        'an unknown option of the tap',
+        { tap: { ifname, queues: 4 } },
+        isUnknown(/^tap\.queues: /, /ifname, path, mtu/),
+      ],
       ['an unknown option of vhost', { tap, vhost: { fd: 3 } }, isUnknown(/^vhost\.fd: /, /path/)],
       ['memory that is none', { tap, memory: 5 }, isType(/^memory: /)],
       [
@@ -120,6 +124,8 @@ describe('bad input', () => {
       ["a name with '/'", { tap: { ifname: 'a/b' } }, isRange(/^tap\.ifname: .*slash/)],
       ['a name that is a directory', { tap: { ifname: '..' } }, isRange(/^tap\.ifname: .*directory/)],
       ['a name with another pattern', { tap: { ifname: 'tap%s' } }, isRange(/^tap\.ifname: .*%/)],
+      ['an MTU below what IPv4 needs', { tap: { ifname, mtu: 67 } }, isRange(/^tap\.mtu: .* 68\.\.65521, not 67/)],
+      ['an MTU that no tap has', { tap: { ifname, mtu: 65_522 } }, isRange(/^tap\.mtu: .* not 65522/)],
       ['a tap node that is a number', { tap: { ifname, path: 5 } }, isType(/^tap\.path: /)],
       ['a vhost node that is a number', { tap, vhost: { path: 5 } }, isType(/^vhost\.path: /)],
       ['a send buffer of nothing', { tap, sndbuf: 0 }, isRange(/^sndbuf: /)],
