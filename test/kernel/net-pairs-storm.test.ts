@@ -6,7 +6,7 @@ import { RtNetlink } from '../../lib/host/index.ts'
 import { PairsStorm, type Received } from '../support/pairs-storm.ts'
 
 const PAIRS = 4
-const SWITCHES = Number(process.env.PAIR_SWITCHES ?? 40)
+const SWITCHES = Number(process.env.PAIR_SWITCHES ?? 20)
 /** Frames that vhost-net takes from a tap's queue at once, before it has looked for room (drivers/vhost/net.c). */
 const VHOST_NET_BATCH = 64
 
