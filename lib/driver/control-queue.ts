@@ -17,8 +17,9 @@ import { DeviceError, FeatureNegotiationError, InvalidOptionError, StateError } 
 import { EventFd } from '../event/index.ts'
 import type { GuestMemory } from '../memory/index.ts'
 import { checkBigInt, checkInteger } from '../options.ts'
-import { featureBits, featureSet, hasFeature } from '../virtio/features.ts'
+import { featureBits, hasFeature } from '../virtio/features.ts'
 import { COMMAND_MAX, CommandRing } from './command-ring.ts'
+import { GUEST_OFFLOADS } from './features.ts'
 import type { QueuePlace } from './mmio-device.ts'
 import { until } from './until.ts'
 
@@ -41,17 +42,6 @@ const RX_MODES = {
 
 /** What is received besides frames to the MAC address, broadcast and the table's; `no…` is what is not. */
 export type RxMode = keyof typeof RX_MODES
-
-/** What GUEST_OFFLOADS_SET can switch, by feature bit; those of UDP tunnels have other bits there. */
-const OFFLOADS = featureSet(
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_CSUM,
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO4,
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_TSO6,
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_ECN,
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_UFO,
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO4,
-  VIRTIO_NET_F.VIRTIO_NET_F_GUEST_USO6,
-)
 
 const le16 = (value: number): number[] => [value & 0xff, value >> 8]
 const le32 = (value: number): number[] => [...le16(value & 0xffff), ...le16(value >>> 16)]
@@ -118,7 +108,7 @@ export class ControlQueue {
 
   /** Says which offloads of receiving are on from now on, as a set of GUEST_* feature bits; all agreed on after a reset. */
   async setGuestOffloads(offloads: bigint): Promise<void> {
-    const extra = checkBigInt(offloads, 'offloads') & ~(this.#features & OFFLOADS)
+    const extra = checkBigInt(offloads, 'offloads') & ~(this.#features & GUEST_OFFLOADS)
     if (extra !== 0n) throw missing(`to switch offload bits ${featureBits(extra).join(', ')}`)
     const data = [...le32(Number(offloads & 0xffff_ffffn)), ...le32(Number(offloads >> 32n))]
     await this.#command(
