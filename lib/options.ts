@@ -57,6 +57,12 @@ export function checkBigInt(value: unknown, option: string): bigint {
 }
 
 /** @throws {InvalidOptionError} `ERR_OPTION_TYPE` */
+export function checkBoolean(value: unknown, option: string): boolean {
+  if (typeof value === 'boolean') return value
+  throw new InvalidOptionError('ERR_OPTION_TYPE', option, `must be a boolean, not ${describe(value)}`)
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_TYPE` */
 export function checkString(value: unknown, option: string, fallback?: string): string {
   if (value === undefined && fallback !== undefined) return fallback
   if (typeof value === 'string') return value

@@ -63,6 +63,11 @@ export interface TapOptions {
   vnetHdr?: boolean
   /** Refuse an existing device with `EBUSY`. Default false. */
   exclusive?: boolean
+  /**
+   * IFF_BACKPRESSURE: frames for which there is no room wait in the queueing discipline. Default false. Older kernels do
+   * not know it, and say nothing: ask {@link Tap.knownFlags}.
+   */
+  backpressure?: boolean
   /** The index that a new device is to have, 1..2³¹−1 (TUNSETIFINDEX); an existing one keeps its own. */
   ifindex?: number
   /** Another node than `/dev/net/tun` (libvirt's `<backend tap='…'/>`). */
@@ -85,15 +90,30 @@ export class Tap extends FdHandle {
    * @throws {SystemCallError} `ENOENT`, `EACCES`, `EPERM`, `EBUSY`, `EINVAL`, `E2BIG`, `EMFILE`
    */
   static open(options: TapOptions): Tap {
-    const { ifname, multiQueue = false, vnetHdr = true, exclusive = false, ifindex, path = TUN_DEVICE } = options
+    const { ifname, multiQueue = false, vnetHdr = true, backpressure = false } = options
+    const { exclusive = false, ifindex, path = TUN_DEVICE } = options
     checkIfname(ifname, 'ifname', { pattern: true })
     const flags =
       IFF.IFF_TAP |
       IFF.IFF_NO_PI |
       (vnetHdr ? IFF.IFF_VNET_HDR : 0) |
       (multiQueue ? IFF.IFF_MULTI_QUEUE : 0) |
+      (backpressure ? IFF.IFF_BACKPRESSURE : 0) |
       (exclusive ? IFF.IFF_TUN_EXCL : 0)
     return Tap.attach(ifname, flags, path, ifindex)
+  }
+
+  /**
+   * TUNGETFEATURES without a device: the IFF_* flags that this kernel knows.
+   * @throws {SystemCallError} `ENOENT`, `EACCES`, `EMFILE`
+   */
+  static knownFlags(path: string = TUN_DEVICE): number {
+    const fd = systemCall(() => binding().openDevice(path), { subject: path, hints: openHints })
+    try {
+      return systemCall(() => binding().tunGetFeatures(fd), { subject: path, hints })
+    } finally {
+      binding().closeFd(fd)
+    }
   }
 
   /** TUNSETIFF with these flags, whatever they are; for putting back what another had set. @internal */

@@ -8,7 +8,7 @@ import { parseMac } from '../address.ts'
 import type { NetBackend } from '../backend/net-backend.ts'
 import { InvalidOptionError } from '../errors.ts'
 import type { GuestMemory } from '../memory/index.ts'
-import { checkInteger, checkObject, checkPowerOfTwo, type Unchecked } from '../options.ts'
+import { checkBoolean, checkInteger, checkObject, checkPowerOfTwo, type Unchecked } from '../options.ts'
 import { featureSet, hasFeature } from '../virtio/index.ts'
 
 /** The feature bit behind each option that is on or off. */
@@ -138,8 +138,7 @@ function checkSwitches(given: Unchecked): Record<string, boolean> & { mq?: boole
   for (const name of Object.keys(FEATURE_OPTIONS)) {
     const value = given[name]
     if (value === undefined) continue
-    if (typeof value !== 'boolean') throw new InvalidOptionError('ERR_OPTION_TYPE', name, 'must be a boolean')
-    switches[name] = value
+    switches[name] = checkBoolean(value, name)
   }
   return switches
 }

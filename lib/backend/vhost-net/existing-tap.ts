@@ -24,6 +24,8 @@ export class ExistingTap {
   readonly ifname: string
   /** Whether its queues must be opened as those of a multi-queue tap. */
   readonly multiQueue: boolean
+  /** Whether it was made with IFF_BACKPRESSURE. */
+  readonly backpressure: boolean
   readonly #index: number
   readonly #flags: number
   #attached = false
@@ -34,6 +36,7 @@ export class ExistingTap {
     this.#index = link.index
     this.#flags = flags
     this.multiQueue = (flags & IFF.IFF_MULTI_QUEUE) !== 0
+    this.backpressure = (flags & IFF.IFF_BACKPRESSURE) !== 0
   }
 
   /**
@@ -106,7 +109,7 @@ function isAttached(link: Link): boolean {
   return link.up && link.lowerUp
 }
 
-// Netlink does not tell IFF_NAPI and IFF_NAPI_FRAGS, sysfs does; but sysfs may be that of another network namespace.
+// Netlink does not tell IFF_NAPI, IFF_NAPI_FRAGS and IFF_BACKPRESSURE, sysfs does; but sysfs may be that of another network namespace.
 function flagsOf({ ifname, index, tun }: Link): number {
   const sysfs = `/sys/class/net/${ifname}`
   try {

@@ -1,5 +1,7 @@
 // Where the queues of a backend's tap come from: a tap of that name, ours or not, or fds handed over.
 
+import { IFF } from '../../abi/tun.ts'
+import { InvalidOptionError } from '../../errors.ts'
 import { ethtoolFeatures } from '../../host/ethtool.ts'
 import { RtNetlink } from '../../host/rtnetlink.ts'
 import { Tap } from '../../host/tap.ts'
@@ -17,35 +19,62 @@ export interface TapQueues {
   offloads(): number
 }
 
-interface NamedTap {
+export interface NamedTap {
   ifname: string
   path: string
   queuePairs: number
   mtu: number | undefined
+  /** Undefined for none, or what a tap that exists has. */
+  backpressure: boolean | undefined
 }
 
 /**
  * Queues of the tap of this name, which is created where there is none.
  * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where there is one that does not serve
  */
-export function queuesByName({ ifname, path, queuePairs, mtu }: NamedTap, opened: Teardown): TapQueues {
+export function queuesByName(
+  { ifname, path, queuePairs, mtu, backpressure: wanted }: NamedTap,
+  opened: Teardown,
+): TapQueues {
+  if (wanted === true) assertKnowsBackpressure(path)
   const existing = ifname.includes('%d') ? undefined : ExistingTap.find(ifname, queuePairs)
   if (existing !== undefined) opened.add(() => existing.restore())
+  const multiQueue = existing?.multiQueue ?? queuePairs > 1
+  const backpressure = wanted ?? existing?.backpressure ?? false
   let first: Tap | undefined
   let before = 0
   return {
     open: () => {
-      const multiQueue = existing?.multiQueue ?? queuePairs > 1
       // The first queue creates the device or finds it as it was found above: one that appeared since is not ours.
       const exclusive = existing === undefined && first === undefined
-      const tap = opened.own(Tap.open({ ifname: first?.ifname ?? ifname, multiQueue, exclusive, path }))
+      const tap = opened.own(Tap.open({ ifname: first?.ifname ?? ifname, multiQueue, backpressure, exclusive, path }))
       if (first === undefined) before = existing?.remember(tap).offload ?? 0
+      if (first === undefined && wanted !== undefined) assertBackpressure(tap, wanted)
       if (exclusive && mtu !== undefined) setMtu(tap, mtu)
       first ??= tap
       return tap
     },
     offloads: () => probeOffloads(first as Tap, before),
   }
+}
+
+// A kernel that does not know the flag ignores it.
+function assertKnowsBackpressure(path: string): void {
+  if ((Tap.knownFlags(path) & IFF.IFF_BACKPRESSURE) !== 0) return
+  throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap.backpressure', "this kernel's tun has no IFF_BACKPRESSURE", {
+    hint: 'Leave the option out, or use a newer kernel than 6.12.',
+  })
+}
+
+// The flags of a tap are those of whoever attached first (tun_set_iff in drivers/net/tun.c).
+function assertBackpressure(tap: Tap, wanted: boolean): void {
+  const found = (tap.getIff().flags & IFF.IFF_BACKPRESSURE) !== 0
+  if (found === wanted) return
+  const problem = `'${tap.ifname}' is in use ${found ? 'with' : 'without'} it`
+  throw new InvalidOptionError('ERR_OPTION_CONFLICT', 'tap.backpressure', problem, {
+    hint: 'Stop what is attached to it: the flags of a tap change only while nothing is.',
+    context: { ifname: tap.ifname },
+  })
 }
 
 /** Of a tap that is ours, in this process's network namespace; it goes with the tap. @throws {SystemCallError} */
