@@ -249,6 +249,8 @@ export interface Binding {
   closePoller(poller: NativePoller): void
 
   ringCreate(config: RingConfig): NativeRing
+  /** Kicks go to another eventfd from now on, which is kept open as the one before was. */
+  ringSetKick(ring: NativeRing, kick: NativeFd): void
   /** Takes back what the device has sent, and up to `count` free buffers: their pool offsets, and the number taken. */
   ringAllocate(ring: NativeRing, offsets: Uint32Array, count: number): number
   /** As ringAllocate, into a burst of packets of one buffer each; as many as it and the ring have room for. */

@@ -15,6 +15,7 @@ import { DRIVER_FEATURES, NIC_FEATURES, NIC_RULES } from './features.ts'
 import { checkHealth, initialise } from './initialise.ts'
 import type { MmioDevice, QueuePlace } from './mmio-device.ts'
 import { type NetConfig, readNetConfig } from './net-config.ts'
+import type { DriverQueue } from './queue.ts'
 
 const ETHERNET_HEADER = 14
 
@@ -37,8 +38,8 @@ interface Numbered {
   readonly index: number
   readonly place: QueuePlace
   readonly kick: EventFd
-  /** Of the control queue there is none: it looks for answers. */
-  readonly call?: EventFd
+  /** Where packets are; the control queue looks for answers. */
+  readonly packets?: DriverQueue
 }
 
 interface Parts {
@@ -62,8 +63,8 @@ function checkOptions(options: GuestNicOptions): void {
 }
 
 /**
- * A NIC whose device is reached through registers. Kicks are written to the notify register; who brings the device's
- * interrupts calls `handleInterrupt`. For a device without registers, such as a backend, use a {@link Driver}.
+ * A NIC whose device is reached through registers. Kicks signal the doorbells that stand for the notify register, or are
+ * written there; who brings the device's interrupts calls `handleInterrupt`. For a device without registers, such as a backend, use a {@link Driver}.
  */
 export class GuestNic extends EventEmitter<GuestNicEvents> {
   /** The features agreed on. */
@@ -123,6 +124,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
       setUp: (_, offered, undo) => GuestNic.#setUp(device, offered, options, undo),
     })
     try {
+      nic.#ringDoorbells()
       if (mac !== undefined && mac !== nic.mac) await nic.setMac(mac)
     } catch (error) {
       await nic.close()
@@ -159,6 +161,14 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     undo.add(() => kicks.run())
     passOn(queues, device, kicks)
     return new GuestNic(device, offered, { config, driver, control, queues, kicks, rings })
+  }
+
+  /** Only now: before DRIVER_OK the device must have no kick. */
+  #ringDoorbells(): void {
+    for (const { index, packets } of this.#queues) {
+      const doorbell = this.#device.doorbell(index)
+      if (doorbell !== undefined) packets?.kickThrough(doorbell)
+    }
   }
 
   /** The pairs that are in use. */
@@ -210,7 +220,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     if (this.closed) return
     const { used, config } = this.#device.takeInterrupt()
     if (config) this.#configChanged()
-    if (used) for (const { call } of this.#queues) call?.signal()
+    if (used) for (const { packets } of this.#queues) packets?.handleInterrupt()
   }
 
   #configChanged(): void {
@@ -262,15 +272,19 @@ function controlIndex(features: bigint, { maxQueuePairs }: NetConfig): number {
 
 function numbered({ pairs }: Driver, control: ControlQueue | undefined, index: number): Numbered[] {
   const numbers = pairs.flatMap(({ rx, tx }, pair) => [
-    { index: 2 * pair, place: rx.vring, kick: rx.kick, call: rx.call },
-    { index: 2 * pair + 1, place: tx.vring, kick: tx.kick, call: tx.call },
+    { index: 2 * pair, place: rx.vring, kick: rx.kick, packets: rx },
+    { index: 2 * pair + 1, place: tx.vring, kick: tx.kick, packets: tx },
   ])
   return control === undefined ? numbers : [...numbers, { index, place: control.place, kick: control.kick }]
 }
 
-/** Kicks reach the notify register from the event loop: after DRIVER_OK, before which the device must have none. */
+/**
+ * Kicks that no doorbell takes reach the notify register from the event loop: after DRIVER_OK, before which the device
+ * must have none.
+ */
 function passOn(queues: readonly Numbered[], device: MmioDevice, undo: Teardown): void {
-  for (const { index, kick } of queues) {
+  for (const { index, kick, packets } of queues) {
+    if (packets !== undefined && device.doorbell(index) !== undefined) continue
     const watch = watchReadable(kick, () => {
       kick.read()
       device.notify(index)

@@ -3,8 +3,9 @@
 import { VIRTIO_F } from '../abi/virtio.ts'
 import { VIRTIO_MMIO, VIRTIO_MMIO_INT, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_VERSION_2 } from '../abi/virtio-mmio.ts'
 import { DeviceError, FeatureNegotiationError, QueueError } from '../errors.ts'
-import type { Registers } from '../event/index.ts'
+import type { EventFd, Registers } from '../event/index.ts'
 import { FEATURE_WORDS, featureWord, hasFeature, withFeatureWord } from '../virtio/features.ts'
+import type { LocalEvents } from './local-events.ts'
 import { until } from './until.ts'
 
 /** Where a queue lies, in guest-physical addresses. */
@@ -21,6 +22,13 @@ export interface InterruptCause {
   readonly used: boolean
   /** Configuration space or status changed. */
   readonly config: boolean
+}
+
+/** What takes kicks before they come to the registers. */
+export interface MmioBus {
+  readonly events: LocalEvents
+  /** Guest-physical address of the registers. */
+  readonly address: number
 }
 
 const CONFIG = VIRTIO_MMIO.VIRTIO_MMIO_CONFIG
@@ -40,20 +48,22 @@ export class MmioDevice {
   /** Its type (section 5): 1 is a network device. */
   readonly deviceId: number
   readonly #registers: Registers
+  readonly #bus: MmioBus | undefined
   #accepted = 0n
 
-  private constructor(registers: Registers, deviceId: number) {
+  private constructor(registers: Registers, deviceId: number, bus: MmioBus | undefined) {
     this.#registers = registers
     this.deviceId = deviceId
+    this.#bus = bus
   }
 
   /** The device behind the registers; undefined where there is none, or one of another version. */
-  static probe(registers: Registers): MmioDevice | undefined {
+  static probe(registers: Registers, bus?: MmioBus): MmioDevice | undefined {
     const read = (register: keyof typeof VIRTIO_MMIO): number => registers.read(VIRTIO_MMIO[register], 4)
     if (read('VIRTIO_MMIO_MAGIC_VALUE') !== VIRTIO_MMIO_MAGIC) return undefined
     if (read('VIRTIO_MMIO_VERSION') !== VIRTIO_MMIO_VERSION_2) return undefined
     const deviceId = read('VIRTIO_MMIO_DEVICE_ID')
-    return deviceId === 0 ? undefined : new MmioDevice(registers, deviceId)
+    return deviceId === 0 ? undefined : new MmioDevice(registers, deviceId, bus)
   }
 
   #read(register: keyof typeof VIRTIO_MMIO): number {
@@ -184,6 +194,12 @@ export class MmioDevice {
       this.#write('VIRTIO_MMIO_QUEUE_SEL', index)
       return this.#read('VIRTIO_MMIO_QUEUE_RESET') === 0
     }, signal)
+  }
+
+  /** The eventfd behind the notify register for this queue; undefined where a kick has to be written there. */
+  doorbell(index: number): EventFd | undefined {
+    const notify = VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_NOTIFY
+    return this.#bus?.events.doorbell({ address: this.#bus.address + notify, width: 4, value: index })
   }
 
   /** Kicks a queue; after DRIVER_OK. */

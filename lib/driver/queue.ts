@@ -51,7 +51,7 @@ export interface QueueCounters {
   kicks: number
   /** Times the device wanted no kick. */
   kicksSuppressed: number
-  /** Signals the device sent. */
+  /** Signals of `call`. */
   calls: number
   /** avail.idx and used.idx as they stand in memory now. */
   availIdx: number
@@ -185,6 +185,19 @@ export abstract class DriverQueue {
     } catch (error) {
       throw ringError(this.name, error)
     }
+  }
+
+  /** Kicks signal this eventfd from now on, which stays its giver's; the one before passes on what nobody took. */
+  kickThrough(doorbell: EventFd): void {
+    binding().ringSetKick(this.ring, doorbell.native)
+    if (this.kick.read() > 0n) doorbell.signal()
+  }
+
+  /** The device interrupted, for this queue or another one. */
+  handleInterrupt(): void {
+    if (this.closed) return
+    if (this.#loop === undefined) this.#wakeReady()
+    else this.call.signal()
   }
 
   /** Gives the buffers of a burst back to the pool and empties it. @throws {QueueError} `ERR_QUEUE_BROKEN` */

@@ -17,7 +17,7 @@ export interface Doorbell {
  * does not reach the {@link Registers} window that lies there; all others still do.
  */
 export interface Doorbells {
-  /** @throws {SystemCallError} `EEXIST` where another doorbell takes the same writes */
+  /** @throws where another doorbell takes the same writes, with KVM {@link SystemCallError} `EEXIST` */
   assign(doorbell: Doorbell, kick: EventFd): void
   /** Undoes `assign` with the same arguments. The eventfd stays open. */
   deassign(doorbell: Doorbell, kick: EventFd): void

@@ -64,6 +64,9 @@ class DriverRing {
   // EINVAL: a part does not lie in the mapping, or a number is out of its range.
   static Result<std::unique_ptr<DriverRing>> create(Config config);
 
+  // Kicks signal this eventfd from now on, which is the caller's.
+  void set_kick(int kick) { config_.kick = kick; }
+
   uint32_t allocate(uint32_t* offsets, uint32_t count);
   // Fills a burst with packets of one buffer each, as many as it and the ring have room for. Returns their number.
   uint32_t prepare(const Burst& burst, uint32_t length);

@@ -19,22 +19,32 @@ class RingHandle final : public Handle {
   static constexpr char kKind = 0;
   static constexpr const char* kName = "ring";
   RingHandle(Napi::Env env, std::unique_ptr<DriverRing> created, const Napi::Value& event)
-      : Handle(env),
-        ring(std::move(created)),
-        kick(to_handle<FdHandle>(event)),
-        kick_reference_(Napi::Reference<Napi::Value>::New(event, 1)) {}
+      : Handle(env), ring(std::move(created)) {
+    keep(event);
+  }
+
+  const FdHandle& kick() const { return *kick_; }
+  void set_kick(const Napi::Value& event) {
+    ring->set_kick(to_fd(event));
+    keep(event);
+  }
 
   std::unique_ptr<DriverRing> ring;
   std::unique_ptr<RingLoop> loop;
-  const FdHandle& kick;
 
  private:
+  void keep(const Napi::Value& event) {
+    kick_ = &to_handle<FdHandle>(event);
+    kick_reference_ = Napi::Reference<Napi::Value>::New(event, 1);
+  }
+
   void release() override {
     loop.reset();
     ring.reset();
     kick_reference_.Reset();
   }
 
+  const FdHandle* kick_ = nullptr;
   Napi::Reference<Napi::Value> kick_reference_;
 };
 
@@ -42,7 +52,7 @@ class RingHandle final : public Handle {
 // the ring is that thread's.
 DriverRing& to_ring(const Value& value) {
   RingHandle& handle = to_open_handle<RingHandle>(value);
-  if (handle.kick.closed()) throw_closed(value.Env(), "kick of the ring");
+  if (handle.kick().closed()) throw_closed(value.Env(), "kick of the ring");
   if (handle.loop) throw_error(value.Env(), Error{EBUSY, "virtqueue", "its loop is running"});
   return *handle.ring;
 }
@@ -99,6 +109,12 @@ Value create(const CallbackInfo& info) {
   config.kick = to_fd(object.Get("kick"));
   auto ring = value_or_throw(env, DriverRing::create(std::move(config)));
   return from_handle(env, std::make_unique<RingHandle>(env, std::move(ring), object.Get("kick")));
+}
+
+Value set_kick(const CallbackInfo& info) {
+  to_ring(info[0]);
+  to_handle<RingHandle>(info[0]).set_kick(info[1]);
+  return info.Env().Undefined();
 }
 
 Value allocate(const CallbackInfo& info) {
@@ -222,21 +238,14 @@ Value close_ring(const CallbackInfo& info) {
 }
 
 constexpr Export kExports[] = {
-    {"ringCreate", create},
-    {"ringPrepare", prepare},
-    {"ringAllocate", allocate},
-    {"ringRelease", release},
-    {"ringSend", send},
-    {"ringReclaim", reclaim},
-    {"ringPost", post},
-    {"ringReceive", receive},
-    {"ringArm", arm},
-    {"ringDisarm", disarm},
-    {"ringSpin", spin},
-    {"ringInFlight", in_flight},
-    {"ringCounters", counters},
-    {"ringStartLoop", start_loop},
-    {"ringFinishLoop", finish_loop},
+    {"ringCreate", create},        {"ringSetKick", set_kick},
+    {"ringPrepare", prepare},      {"ringAllocate", allocate},
+    {"ringRelease", release},      {"ringSend", send},
+    {"ringReclaim", reclaim},      {"ringPost", post},
+    {"ringReceive", receive},      {"ringArm", arm},
+    {"ringDisarm", disarm},        {"ringSpin", spin},
+    {"ringInFlight", in_flight},   {"ringCounters", counters},
+    {"ringStartLoop", start_loop}, {"ringFinishLoop", finish_loop},
     {"closeRing", close_ring},
 };
 

@@ -126,7 +126,11 @@ describe('bad input', () => {
       ['a name with another pattern', { tap: { ifname: 'tap%s' } }, isRange(/^tap\.ifname: .*%/)],
       ['an MTU below what IPv4 needs', { tap: { ifname, mtu: 67 } }, isRange(/^tap\.mtu: .* 68\.\.65521, not 67/)],
       ['an MTU that no tap has', { tap: { ifname, mtu: 65_522 } }, isRange(/^tap\.mtu: .* not 65522/)],
-      ['back-pressure that is a number', { tap: { ifname, backpressure: 1 } }, isType(/^tap\.backpressure: .* boolean/)],
+      [
+        'back-pressure that is a number',
+        { tap: { ifname, backpressure: 1 } },
+        isType(/^tap\.backpressure: .* boolean/),
+      ],
       ['a tap node that is a number', { tap: { ifname, path: 5 } }, isType(/^tap\.path: /)],
       ['a vhost node that is a number', { tap, vhost: { path: 5 } }, isType(/^vhost\.path: /)],
       ['a send buffer of nothing', { tap, sndbuf: 0 }, isRange(/^sndbuf: /)],

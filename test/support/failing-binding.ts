@@ -111,6 +111,7 @@ const FUNCTIONS: Readonly<Record<FunctionName, readonly [kind: Kind, syscall: st
   mappingRead: ['other', ''],
   mappingWrite: ['other', ''],
   pollerRef: ['other', ''],
+  ringSetKick: ['other', ''],
   ringAllocate: ['other', ''],
   ringPrepare: ['other', ''],
   ringRelease: ['other', ''],

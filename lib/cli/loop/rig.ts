@@ -1,29 +1,23 @@
-// Everything that `vhost-net loop` brings up: memory, tap, vhost-net, driver, the tap's address; and its undoing.
+// Everything that `vhost-net loop` brings up: memory, the device with vhost-net and tap, its registers, the driver behind
+// them, the tap's address; and its undoing.
 
-import { VIRTIO_F } from '../../abi/virtio.ts'
-import { VIRTIO_NET_F, VIRTIO_NET_HDR_SIZE } from '../../abi/virtio-net.ts'
+import { VIRTIO_NET_HDR_SIZE } from '../../abi/virtio-net.ts'
 import { formatIp, parseIp } from '../../address.ts'
-import { type PairBases, type RingFault, VhostNetBackend } from '../../backend/index.ts'
-import { Driver, type DriverOptions } from '../../driver/index.ts'
+import type { PairBases, RingFault, RingName } from '../../backend/index.ts'
+import { GuestNic, LocalEvents, MmioDevice } from '../../driver/index.ts'
 import { InvalidOptionError, StateError } from '../../errors.ts'
 import { type Link, type LinkStats, RtNetlink } from '../../host/index.ts'
 import { GuestMemory } from '../../memory/index.ts'
+import { VirtioNet } from '../../nic.ts'
 import { Teardown } from '../../teardown.ts'
-import { featureSet } from '../../virtio/index.ts'
+import { VirtioMmioTransport } from '../../transport/index.ts'
 import { Endpoint } from './endpoint.ts'
 import { frameRoom } from './frames.ts'
 import type { LoopOptions } from './options.ts'
 import { addressesBeside, type Cidr, chooseSubnet, formatCidr, ipv4FromBytes, ipv4ToBytes, overlap } from './subnet.ts'
 
-/** The feature bits the driver agrees on, by name. */
-export const FEATURES = {
-  VIRTIO_NET_F_MRG_RXBUF: VIRTIO_NET_F.VIRTIO_NET_F_MRG_RXBUF,
-  VIRTIO_RING_F_INDIRECT_DESC: VIRTIO_F.VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTIO_RING_F_EVENT_IDX: VIRTIO_F.VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_F_VERSION_1: VIRTIO_F.VIRTIO_F_VERSION_1,
-} as const
-
-const features = featureSet(...Object.values(FEATURES))
+/** Guest-physical address of the device's registers: any beyond memory. */
+const REGISTERS = 2 ** 40
 
 // One buffer holds any frame under the MTU; 2048 is what guests use for 1500.
 function bufferSizeFor(mtu: number): number {
@@ -66,58 +60,82 @@ function chooseAddress(netlink: RtNetlink, { address, pairs }: LoopOptions): Cid
   })
 }
 
+/** The far end of the loop and what it hangs on. */
+interface Parts {
+  readonly netlink: RtNetlink
+  readonly nic: VirtioNet
+  readonly events: LocalEvents
+  readonly guest: GuestNic
+}
+
+/** A device behind registers, and a driver that has initialised it through those, with all its pairs in use. */
+async function openNic(
+  { pairs: queuePairs, ifname, mtu }: LoopOptions,
+  closing: Teardown,
+): Promise<Omit<Parts, 'netlink'>> {
+  const layout = { queuePairs, bufferSize: bufferSizeFor(mtu) }
+  const memory = closing.own(GuestMemory.allocate({ size: GuestNic.memoryNeeded(layout) }))
+  const nic = closing.own(await VirtioNet.open({ memory, queuePairs, host_mtu: mtu, backend: { tap: { ifname } } }))
+  const events = new LocalEvents()
+  const bus = { events, address: REGISTERS }
+  const registers = closing.own(
+    new VirtioMmioTransport(nic, { interrupts: events, doorbells: events, address: REGISTERS }),
+  )
+  const device = MmioDevice.probe(registers, bus)
+  if (device === undefined) throw new Error('the device is not behind its registers')
+  const guest = await GuestNic.start(device, { memory, ...layout })
+  events.handler = () => guest.handleInterrupt()
+  return { nic, events, guest }
+}
+
 /** The running loop: its parts, and the state of its tap. */
 export class Rig {
   readonly endpoints: readonly Endpoint[]
+  /** Names of the feature bits that device and driver agreed on. */
+  readonly features: readonly string[]
   readonly ifname: string
   readonly linkIndex: number
   readonly address: Cidr
   readonly faults: RingFault[] = []
   /** The tap's counters before any frame moved: a tap that was there before has some. */
   readonly statsBefore: LinkStats
-  readonly #parts: { netlink: RtNetlink; backend: VhostNetBackend; driver: Driver }
+  readonly #parts: Parts
   readonly #closing: Teardown
 
-  private constructor(
-    parts: { netlink: RtNetlink; backend: VhostNetBackend; driver: Driver },
-    link: Link,
-    address: Cidr,
-    closing: Teardown,
-  ) {
+  private constructor(parts: Parts, link: Link, address: Cidr, closing: Teardown) {
+    const { nic, guest } = parts
     this.#parts = parts
+    this.features = nic.inspect().features.accepted
     this.ifname = link.ifname
     this.linkIndex = link.index
     this.statsBefore = link.stats
     this.address = address
     this.#closing = closing
-    const addresses = addressesBeside(address, parts.driver.pairs.length)
-    this.endpoints = parts.driver.pairs.map(
+    const addresses = addressesBeside(address, guest.pairs.length)
+    this.endpoints = guest.pairs.map(
       (pair, index) => new Endpoint(index, macOf(index), addresses[index] as number, pair),
     )
-    parts.backend.on('fault', (fault) => this.faults.push(fault))
+    nic.backend.on('fault', (fault) => this.faults.push(fault))
   }
 
   /** Brings everything up; on failure nothing is left of it. */
   static async open(options: LoopOptions): Promise<Rig> {
     const closing = new Teardown()
+    let guest: GuestNic | undefined
     try {
       const netlink = closing.own(RtNetlink.open())
       const address = chooseAddress(netlink, options)
-      const { pairs: queuePairs, ifname, mtu } = options
-      const layout: Omit<DriverOptions, 'memory'> = { features, queuePairs, bufferSize: bufferSizeFor(mtu) }
-      const memory = closing.own(GuestMemory.allocate({ size: Driver.memoryNeeded(layout) }))
-      const backend = closing.own(await VhostNetBackend.open({ memory, queuePairs, tap: { ifname } }))
-      const driver = Driver.create({ memory, ...layout })
-      closing.add(() => driver.destroy())
-      const link = netlink.getLink({ ifname: backend.ifname })
-      if (link === undefined) throw new StateError('ERR_CLOSED', `${backend.ifname} was deleted as soon as it was made`)
-      const rig = new Rig({ netlink, backend, driver }, link, address, closing)
-      for (const [index, { rx, tx }] of driver.pairs.entries()) {
-        backend.start(index, { features, rx: rx.vring, tx: tx.vring })
-      }
-      rig.#configureLink(link, mtu)
+      const parts = { netlink, ...(await openNic(options, closing)) }
+      guest = parts.guest
+      if (options.pairs > 1) await guest.setQueuePairs(options.pairs)
+      const { ifname } = parts.nic.backend
+      const link = netlink.getLink({ ifname })
+      if (link === undefined) throw new StateError('ERR_CLOSED', `${ifname} was deleted as soon as it was made`)
+      const rig = new Rig(parts, link, address, closing)
+      rig.#configureLink(link, options.mtu)
       return rig
     } catch (error) {
+      await guest?.close()
       throw closing.unwind(error)
     }
   }
@@ -137,17 +155,27 @@ export class Rig {
     this.#parts.netlink.setLink(this.linkIndex, { up: false })
   }
 
-  /** Stops all pairs; neither rings nor the tap's counters move after it. @returns vhost's own ring positions. */
+  /**
+   * Pulls the cable: neither rings nor the tap's counters move after it.
+   * @returns vhost's own ring positions.
+   */
   stop(): PairBases[] {
-    return this.endpoints.map(({ index }) => this.#parts.backend.stop(index))
+    const { nic } = this.#parts
+    nic.setLink(false)
+    return nic.backend.inspect().pairs.map(({ bases }) => bases as PairBases)
+  }
+
+  /** How often vhost has called for one of a pair's rings. */
+  calls(pair: number): Record<RingName, number> {
+    const { nic, events } = this.#parts
+    const [rx, tx] = nic.queues.slice(2 * pair, 2 * pair + 2).map(({ call }) => events.signals(call))
+    return { rx: rx as number, tx: tx as number }
   }
 
   /** Unwinds everything, in reverse order. */
   async close(): Promise<void> {
-    const { backend, driver } = this.#parts
     try {
-      // What a stopped device still had is abandoned: nobody will return it.
-      if (this.endpoints.every(({ index }) => backend.running(index))) await driver.close()
+      await this.#parts.guest.close()
     } finally {
       this.#closing.run()
     }

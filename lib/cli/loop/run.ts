@@ -19,7 +19,7 @@ import {
   type TapReport,
   tapCounters,
 } from './report.ts'
-import { FEATURES, Rig } from './rig.ts'
+import { Rig } from './rig.ts'
 import { formatCidr, ipv4ToBytes } from './subnet.ts'
 
 /** What is told while it runs. */
@@ -69,7 +69,7 @@ async function measure(
   signal: AbortSignal,
 ): Promise<LoopReport> {
   const kernel = { sysname: sysname(), release: release(), version: version(), machine: machine() }
-  const features = Object.keys(FEATURES)
+  const features = [...rig.features]
   observer.up({ kernel, features, tap: tapReport(rig, rig.link()), pairs: endpoints.all.length })
 
   const host = rig.address.address
@@ -85,6 +85,7 @@ async function measure(
     const { mac, address, tx, rx, counts } = endpoint
     const { sent, answered, corrupt, unexpected, lost } = flows[index] as EchoFlow
     const base = bases[index] as { rx: number; tx: number }
+    const calls = rig.calls(index)
     return {
       index,
       mac: formatMac(mac),
@@ -92,8 +93,8 @@ async function measure(
       hostMac: formatMac(hostMac),
       ping: pingReport(ping),
       bulk: { sent, answered, corrupt, unexpected, lost },
-      tx: ringReport(tx.counters(), base.tx),
-      rx: ringReport(rx.counters(), base.rx),
+      tx: ringReport({ ...tx.counters(), calls: calls.tx }, base.tx),
+      rx: ringReport({ ...rx.counters(), calls: calls.rx }, base.rx),
       received: { ...counts },
     }
   })

@@ -112,6 +112,17 @@ export function resultLines(result: LoopReport, paint: Paint): string[] {
   ]
 }
 
+/** Words in lines of at most 100 columns, indented. */
+function paragraph(words: readonly string[]): string[] {
+  const lines: string[] = []
+  for (const word of words) {
+    const last = lines.at(-1)
+    if (last === undefined || last.length + 1 + word.length > 100) lines.push(`  ${word}`)
+    else lines[lines.length - 1] = `${last} ${word}`
+  }
+  return lines
+}
+
 /** What runs where. */
 export function headLine({
   kernel,
@@ -119,8 +130,10 @@ export function headLine({
   features,
   pairs,
 }: Pick<LoopReport, 'kernel' | 'tap' | 'features'> & { pairs: number }): string {
-  return (
-    `${kernel.sysname} ${kernel.release} ${kernel.machine}: tap ${tap.ifname} ${tap.address} mtu ${tap.mtu}, ` +
-    `${pairs} queue pair${pairs === 1 ? '' : 's'} on vhost-net\n${features.join(' ')}`
-  )
+  const short = features.map((name) => name.replace(/^VIRTIO_(NET_|RING_)?F_/, ''))
+  return [
+    `${kernel.sysname} ${kernel.release} ${kernel.machine}: tap ${tap.ifname} ${tap.address} mtu ${tap.mtu}`,
+    `virtio-net over virtio-mmio, ${pairs} queue pair${pairs === 1 ? '' : 's'} on vhost-net; agreed on`,
+    ...paragraph(short),
+  ].join('\n')
 }
