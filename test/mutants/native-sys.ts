@@ -1,6 +1,7 @@
 // Faults in native/sys.
 
 import type { Fault } from './fault.ts'
+import { TRANSMITTING } from './ring.ts'
 
 export const NATIVE_SYS: readonly Fault[] = [
   {
@@ -120,7 +121,7 @@ export const NATIVE_SYS: readonly Fault[] = [
     line: 'void put_available(uint16_t head) { *avail_ring(next_available_++ & mask_) = head; }',
     faulty: 'void put_available(uint16_t head) { *avail_ring(next_available_++ % mask_) = head; }',
     test: 'unit/driver-transmit-ring',
-    title: 'the ring loop of the driver transmitting fills a ring of 32768 entries to the last, twice round 16 bits',
+    title: TRANSMITTING,
   },
   {
     name: 'a device may return what it was not given',

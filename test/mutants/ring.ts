@@ -4,7 +4,7 @@ import type { Fault } from './fault.ts'
 
 const RING = 'native/sys/driver_ring.cc'
 const TEST = 'the ring loop of the driver'
-const TRANSMITTING = `${TEST} transmitting [RING-DESC-D01] [RING-IND-D01] [RING-IND-D02] [RING-IND-D04] [RING-AVAIL-D01] [RING-ANOTIF-D02] [RING-ANOTIF-D03] [RING-ANOTIF-D04] [RING-ANOTIF-D05] [RING-ANOTIF-D06] [RING-ANOTIF-D07] [BASE-CLEAN-D01] keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC`
+export const TRANSMITTING = `${TEST} transmitting [RING-DESC-D01] [RING-IND-D01] [RING-IND-D02] [RING-IND-D04] [RING-AVAIL-D01] [RING-ANOTIF-D02] [RING-ANOTIF-D03] [RING-ANOTIF-D04] [RING-ANOTIF-D05] [RING-ANOTIF-D06] [RING-ANOTIF-D07] [BASE-CLEAN-D01] keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC`
 
 export const RING_LOOP: readonly Fault[] = [
   {
@@ -70,6 +70,7 @@ export const RING_LOOP: readonly Fault[] = [
     faulty: 'static_cast<void>(count);',
     test: 'unit/driver-transmit-ring',
     title: TRANSMITTING,
+    ends: 'crashes',
   },
   {
     name: 'a refused burst costs the ring a descriptor',

@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
+import { setImmediate } from 'node:timers/promises'
 import { IFF, TUN_DEVICE } from '../../../lib/abi/tun.ts'
 import { VIRTIO_NET_HDR_SIZE } from '../../../lib/abi/virtio-net.ts'
 import { adoptFd, binding } from '../../../lib/binding/index.ts'
@@ -111,6 +112,8 @@ async function onNic(bufferSize: number, body: (nic: Nic) => Promise<Sample>): P
     return await body(nic)
   } finally {
     await nic.close()
+    // Its memory goes in the next turn of the event loop, which is not to be that of the next sample.
+    await setImmediate()
   }
 }
 
