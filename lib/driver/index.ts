@@ -12,7 +12,7 @@ export { GuestNic, type GuestNicEvents, type GuestNicOptions } from './guest-nic
 export { chooseFeatures, type DriverType, initialise } from './initialise.ts'
 export { MAX_FRAME_SIZE, type QueueLayout } from './layout.ts'
 export { LocalEvents } from './local-events.ts'
-export { type InterruptCause, MmioDevice, type QueuePlace } from './mmio-device.ts'
+export { type InterruptCause, type MmioBus, MmioDevice, type QueuePlace } from './mmio-device.ts'
 export type { NetConfig } from './net-config.ts'
 export { NetHeader } from './net-header.ts'
 export { type Coalescing, DriverQueue, type QueueCounters, type RecycleOptions } from './queue.ts'

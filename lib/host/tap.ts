@@ -108,11 +108,11 @@ export class Tap extends FdHandle {
    * @throws {SystemCallError} `ENOENT`, `EACCES`, `EMFILE`
    */
   static knownFlags(path: string = TUN_DEVICE): number {
-    const fd = systemCall(() => binding().openDevice(path), { subject: path, hints: openHints })
+    const native = systemCall(() => binding().openDevice(path), { subject: path, hints: openHints })
     try {
-      return systemCall(() => binding().tunGetFeatures(fd), { subject: path, hints })
+      return systemCall(() => binding().tunGetFeatures(native), { subject: path, hints })
     } finally {
-      binding().closeFd(fd)
+      binding().closeFd(native)
     }
   }
 

@@ -216,4 +216,12 @@ export const BACKEND: readonly Fault[] = [
     test: 'kernel/handed-fds',
     title: 'fds handed over are refused, and stay open where one is a tun',
   },
+  {
+    name: 'back-pressure that the kernel does not know is taken for granted',
+    file: 'lib/backend/vhost-net/tap-queues.ts',
+    line: 'if ((Tap.knownFlags(path) & IFF.IFF_BACKPRESSURE) !== 0) return',
+    faulty: 'if (Tap.knownFlags(path) !== 0) return',
+    test: 'kernel/backpressure',
+    title: 'tap.backpressure is refused by a kernel that does not know it, before anything is made',
+  },
 ]

@@ -11,8 +11,8 @@ export const GUEST_NIC: readonly Fault[] = [
   {
     name: 'a device of id 0 is driven',
     file: 'lib/driver/mmio-device.ts',
-    line: 'return deviceId === 0 ? undefined : new MmioDevice(registers, deviceId)',
-    faulty: 'return deviceId < 0 ? undefined : new MmioDevice(registers, deviceId)',
+    line: 'return deviceId === 0 ? undefined : new MmioDevice(registers, deviceId, bus)',
+    faulty: 'return deviceId < 0 ? undefined : new MmioDevice(registers, deviceId, bus)',
     test: 'unit/mmio-device',
     title:
       'the probe of a device over MMIO [MMIO-D08] [MMIO-D09] [MMIO-D22] takes device id 0 for no device, without an error or another access',
@@ -96,5 +96,22 @@ export const GUEST_NIC: readonly Fault[] = [
     faulty: 'if (bytes.length <= most + 1) return',
     test: 'unit/guest-nic',
     title: `${NIC} [NET-CFG-D09] sends no frame above the MTU but what the device is to cut`,
+  },
+  {
+    name: 'what was kicked before there was a doorbell is lost',
+    file: 'lib/driver/queue.ts',
+    line: 'if (this.kick.read() > 0n) doorbell.signal()',
+    faulty: 'this.kick.read()',
+    test: 'unit/guest-nic',
+    title: `${NIC} and doorbells [BASE-INIT-D07] signals none before DRIVER_OK, and then passes on what was kicked before`,
+  },
+  {
+    name: 'an interrupt that is looked for while it is masked is taken away',
+    file: 'lib/driver/local-events.ts',
+    line: 'const signals = call.read() + line.held',
+    faulty: 'const signals = call.read()',
+    test: 'unit/local-events',
+    title:
+      'events of devices in this process an interrupt is held back while its vector is masked, and raised once then',
   },
 ]

@@ -1,6 +1,6 @@
 // The tests' own network device over MMIO, with a witness at its registers and its interrupts brought to its driver.
 
-import { FramePort, GuestNic, type GuestNicOptions, MmioDevice } from '../../lib/driver/index.ts'
+import { FramePort, GuestNic, type GuestNicOptions, type MmioBus, MmioDevice } from '../../lib/driver/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { VirtioMmioTransport } from '../../lib/transport/index.ts'
 import type { VirtioDeviceOptions } from '../../lib/virtio/index.ts'
@@ -19,19 +19,27 @@ export class NicOverMmio {
   readonly registers: WatchedRegisters
   readonly line = new InterruptLine()
   readonly #transport: VirtioMmioTransport
+  readonly #bus: MmioBus | undefined
   #nic: GuestNic | undefined
 
-  constructor(options: Partial<VirtioDeviceOptions> = {}) {
+  /** @param bus what takes kicks; default nothing does, and they come to the registers. */
+  constructor(options: Partial<VirtioDeviceOptions> = {}, bus?: MmioBus) {
     this.memory = GuestMemory.allocate({ regions: [{ guestAddress: MEMORY_BASE, size: 2 ** 23 }] })
     this.device = new VirtioNic(this.memory, options)
-    this.#transport = new VirtioMmioTransport(this.device, { interrupts: this.line })
+    this.#bus = bus
+    const doorbells = bus === undefined ? {} : { doorbells: bus.events, address: bus.address }
+    this.#transport = new VirtioMmioTransport(this.device, { interrupts: this.line, ...doorbells })
     this.registers = new WatchedRegisters(this.#transport)
   }
 
   /** Starts a NIC on it, whose interrupts are handled. */
   async start(options: Partial<GuestNicOptions> = {}): Promise<GuestNic> {
     this.line.handler = () => this.#nic?.handleInterrupt()
-    this.#nic = await GuestNic.start(MmioDevice.probe(this.registers)!, { memory: this.memory, ...SMALL, ...options })
+    this.#nic = await GuestNic.start(MmioDevice.probe(this.registers, this.#bus)!, {
+      memory: this.memory,
+      ...SMALL,
+      ...options,
+    })
     return this.#nic
   }
 

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { VIRTIO_CONFIG_S } from '../../lib/abi/virtio.ts'
 import { VIRTIO_MMIO } from '../../lib/abi/virtio-mmio.ts'
 import { VIRTIO_NET_F } from '../../lib/abi/virtio-net.ts'
-import { FramePort, type GuestNic, type GuestNicOptions, NetHeader } from '../../lib/driver/index.ts'
+import { FramePort, type GuestNic, type GuestNicOptions, LocalEvents, NetHeader } from '../../lib/driver/index.ts'
 import { featureSet, hasFeature } from '../../lib/virtio/index.ts'
 import { NicOverMmio, roundTrip } from '../support/nic-over-mmio.ts'
 import { build } from '../support/packets.ts'
@@ -162,6 +162,34 @@ describe('a NIC driven through registers', () => {
       await assert.rejects(nic.setMac('52:54:00:00:00:01'), { code: 'ERR_DEVICE_NEEDS_RESET' })
       assert.equal(rig.device.status & NEEDS_RESET, NEEDS_RESET)
       assert.equal(nic.mac, '52:54:00:01:02:03')
+    })
+  })
+
+  describe('and doorbells', () => {
+    const { VIRTIO_CONFIG_S_DRIVER_OK: DRIVER_OK } = VIRTIO_CONFIG_S
+
+    it('signals those behind the notify register, and packets move without a write to it', async () => {
+      rig = new NicOverMmio({}, { events: new LocalEvents(), address: 0x1000 })
+      const nic = await start()
+      assert.equal((await roundTrip(nic)).length, 100)
+      assert.deepEqual(rig.registers.written('VIRTIO_MMIO_QUEUE_NOTIFY'), [])
+      await nic.setMac('52:54:00:00:00:01')
+      assert.deepEqual(rig.registers.written('VIRTIO_MMIO_QUEUE_NOTIFY'), [6])
+    })
+
+    it('[BASE-INIT-D07] signals none before DRIVER_OK, and then passes on what was kicked before', async () => {
+      rig = new NicOverMmio({}, { events: new LocalEvents(), address: 0x1000 })
+      const kicks = () => rig.device.queues.slice(0, 4).map(({ kick }) => kick.read())
+      const before: bigint[][] = []
+      rig.registers.onAccess = ({ what, offset, value = 0 }) => {
+        const ready = what === 'write' && offset === VIRTIO_MMIO.VIRTIO_MMIO_STATUS && (value & DRIVER_OK) !== 0
+        if (ready) before.push(kicks())
+        return undefined
+      }
+      await start()
+      assert.deepEqual(before, [[0n, 0n, 0n, 0n]])
+      // The receive rings were filled; nothing was sent.
+      assert.deepEqual(kicks(), [1n, 0n, 1n, 0n])
     })
   })
 
