@@ -2,10 +2,12 @@
 // filter as the kernel shows them.
 
 import assert from 'node:assert/strict'
+import { constants } from 'node:os'
 import { VIRTIO_MMIO, VIRTIO_MMIO_INT } from '../../lib/abi/virtio-mmio.ts'
 import { VIRTIO_NET_CONFIG, VIRTIO_NET_S } from '../../lib/abi/virtio-net-control.ts'
 import { ethtoolFeatures, RtNetlink } from '../../lib/host/index.ts'
 import { moves } from '../support/bring-up.ts'
+import { recording } from '../support/failing-binding.ts'
 import { sendDatagram, sendFrames, setUpHost } from '../support/host-frames.ts'
 import { KernelNic, MAC } from '../support/kernel-nic.ts'
 import { soon } from '../support/soon.ts'
@@ -128,6 +130,29 @@ describe('a virtio-net device on vhost-net', () => {
     await soon('link again', hasLink)
     ip('link', 'delete', ifname)
     await soon('no tap', () => !hasLink())
+  })
+
+  it('follows its tap through a storm of news of which some are lost', async () => {
+    using machine = await KernelNic.open({ ifname })
+    using netlink = RtNetlink.open()
+    const { index } = netlink.getLink({ ifname })!
+    assert.equal(machine.nic.inspect().link.up, false)
+    // This thread reads none of them meanwhile, and 208 KiB are queued at most: the last, which matters, is lost.
+    for (let times = 0; times < 1000; times++) netlink.setLink(index, { txqlen: 100 + (times % 2) })
+    netlink.setLink(index, { up: true })
+    await soon('link', () => machine.nic.inspect().link.up)
+  })
+
+  it('has link whatever its tap is where nobody may ask for that one’s network namespace', async () => {
+    const machine = await recording((record) => {
+      record.failWhen(({ name }) => name === 'tunGetDevNetNs', constants.errno.EPERM)
+      return KernelNic.open({ ifname })
+    })
+    assert.equal(sysfs(ifname, 'operstate'), 'down')
+    assert.equal(machine.nic.inspect().link.up, true)
+    machine.nic.setLink(false)
+    assert.equal(machine.nic.inspect().link.up, false)
+    machine[Symbol.dispose]()
   })
 
   it('moves nothing without link, and what waited with it', async () => {

@@ -153,6 +153,7 @@ export class Recording {
   #andAfter = false
   #of: 'steps' | 'calls' = 'steps'
   #predicate: ((call: RecordedCall) => boolean) | undefined
+  #errno: number = constants.errno.EIO
   readonly #remove: () => void
 
   constructor() {
@@ -181,7 +182,7 @@ export class Recording {
     const { syscall } = call
     const after = this.#andAfter && this.#injected !== undefined
     if (!after && !this.#predicate?.(call) && !this.#isNth(call)) return undefined
-    const error = Object.assign(new Error('injected failure'), { errno: constants.errno.EIO, syscall })
+    const error = Object.assign(new Error('injected failure'), { errno: this.#errno, syscall })
     this.#injected ??= error
     return error
   }
@@ -192,8 +193,9 @@ export class Recording {
   }
 
   /** Makes each call fail that `predicate` chooses. */
-  failWhen(predicate: (call: RecordedCall) => boolean): void {
+  failWhen(predicate: (call: RecordedCall) => boolean, errno: number = constants.errno.EIO): void {
     this.#predicate = predicate
+    this.#errno = errno
     this.#injected = undefined
   }
 
@@ -202,6 +204,7 @@ export class Recording {
     this.#countdown = n
     this.#of = of
     this.#andAfter = andAfter
+    this.#errno = constants.errno.EIO
     this.#injected = undefined
   }
 
