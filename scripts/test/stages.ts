@@ -32,7 +32,17 @@ const kernelNamed = (name: string): KernelName => {
 }
 
 /** Each ioctl, memory, the ring at work and how everything ends: what the addon's own code does. */
-const core = ['vhost-ioctls', 'tun-ioctls', 'memory', 'bad-input', 'stop-start', 'traffic', 'lifetime']
+const core = [
+  'vhost-ioctls',
+  'tun-ioctls',
+  'memory',
+  'bad-input',
+  'stop-start',
+  'traffic',
+  'lifetime',
+  'process-end',
+  'worker-threads',
+]
 
 /** On the kernel asked for, else on this machine's own where it can, else on the lab's default. */
 const inFull = (asked: string | undefined, missing: readonly string[]): Stage => {
@@ -46,12 +56,12 @@ const inFull = (asked: string | undefined, missing: readonly string[]): Stage =>
 
 // What other kernels do differently. vhost-ioctls, tun-ioctls, memory: which ioctls and features there are, and how each
 // refuses. bad-input: what the worker makes of a bad ring. net-device: which features a guest is offered. backpressure:
-// whether a tap has any. lifetime: before 6.4 the worker is a kernel thread, since then a thread of this process. Frames
+// whether a tap has any. process-end: before 6.4 the worker is a kernel thread, since then a thread of this process. Frames
 // pass in memory and readme; the other files vary what this package does with them, not the kernel, and would take longer
 // than all these: `--kernel` runs everything on another one.
 const everywhere = ['vhost-ioctls', 'tun-ioctls', 'memory', 'bad-input', 'net-device', 'backpressure', 'readme']
 const differing: Readonly<Record<KernelName, readonly string[]>> = {
-  '6.1': [...everywhere, 'lifetime'],
+  '6.1': [...everywhere, 'process-end'],
   '6.12': everywhere,
   '7.3': everywhere,
 }

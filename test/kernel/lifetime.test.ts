@@ -1,7 +1,6 @@
-// Handles closed twice, used afterwards, in any order or never, in processes and threads that end in any way.
+// Handles closed twice, used afterwards, in any order or never.
 
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { Burst, Driver } from '../../lib/driver/index.ts'
@@ -11,8 +10,6 @@ import { LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { runScenario, type ScenarioResult, startScenario } from '../support/run-scenario.ts'
-import { startWorkers } from '../support/workers.ts'
 
 const ifname = 'life0'
 
@@ -356,102 +353,6 @@ describe('the lifetime of handles', () => {
       backend.start(0, { features, rx: { ...rx.vring, base: bases.rx }, tx: { ...tx.vring, base: bases.tx } })
       assert.ok(await moves(driver, 0))
       assert.equal(backend.stop(0).tx, 2)
-    })
-  })
-
-  describe('in a process that ends', () => {
-    const run = (name: string, args: string[] = [], execArgv: string[] = []): Promise<ScenarioResult> =>
-      startScenario(name, args, execArgv).ended
-
-    const stages = {
-      memory: 'with memory',
-      eventfds: 'with a watch',
-      opened: 'with an idle NIC',
-      running: 'with pairs running',
-    }
-    for (const [stage, what] of Object.entries(stages)) {
-      it(`without closing anything leaves nothing: ${what}`, async () => {
-        const { status, signal, output, stderr } = await run('end-without-closing', [stage])
-        assert.deepEqual({ status, signal, output, stderr }, { status: 0, signal: null, output: 'ends', stderr: '' })
-      })
-    }
-
-    it('by an uncaught exception leaves nothing', async () => {
-      const { status, stderr } = await run('uncaught-exception')
-      assert.equal(status, 1)
-      assert.match(stderr, /nobody catches this/)
-    })
-
-    it('by process.exit() inside a callback of a watch leaves nothing', async () => {
-      const { status, signal, stderr } = await run('exit-in-a-callback')
-      assert.deepEqual({ status, signal, stderr }, { status: 7, signal: null, stderr: '' })
-    })
-
-    it('by SIGKILL while frames pass leaves nothing', async () => {
-      const { child, next, ended } = startScenario('send-until-killed', [])
-      assert.equal(await next(), 'running')
-      child.kill('SIGKILL')
-      assert.equal((await ended).signal, 'SIGKILL')
-    })
-
-    it('closes what was collected, and warns of it by name', async () => {
-      const { status, output } = await run('collected', [], ['--expose-gc'])
-      assert.equal(status, 0)
-      assert.deepEqual(output, {
-        opened: 4,
-        left: 0,
-        warnings: [
-          'VHOST_HANDLE_LEAK: /dev/vhost-net was collected without close()',
-          'VHOST_HANDLE_LEAK: 8192 bytes of guest memory was collected without close()',
-          'VHOST_HANDLE_LEAK: a forgotten eventfd was collected without close()',
-          'VHOST_HANDLE_LEAK: rtnetlink socket was collected without close()',
-          'VHOST_HANDLE_LEAK: tap child0 was collected without close()',
-        ],
-      })
-    })
-  })
-
-  describe('in worker threads', () => {
-    const atOnce = 8
-
-    const works = { moved: true, counted: 5n }
-
-    it('eight at once load the addon, and each opens and closes NICs and watches of its own', async () => {
-      const rounds = 2
-      await Promise.all(
-        startWorkers('close', atOnce, rounds).map(async (worker) => {
-          const messages: unknown[] = []
-          worker.on('message', (message) => messages.push(message))
-          const [status] = await once(worker, 'exit')
-          assert.equal(status, 0)
-          assert.deepEqual(
-            messages,
-            Array.from({ length: rounds }, (_, round) => ({ round, ...works })),
-          )
-        }),
-      )
-    })
-
-    it('one that ends without closing anything leaves nothing', async () => {
-      const [worker] = startWorkers('leave', 1)
-      const message = once(worker!, 'message')
-      assert.deepEqual(await once(worker!, 'exit'), [0])
-      assert.deepEqual(await message, [{ round: 0, ...works }])
-    })
-
-    it('eight that are terminated while their frames pass leave nothing', async () => {
-      const workers = startWorkers('send', atOnce)
-      const messages = await Promise.all(workers.map((worker) => once(worker, 'message')))
-      for (const [message] of messages) assert.deepEqual(message, { round: 0, ...works })
-      assert.deepEqual(
-        await Promise.all(workers.map((worker) => worker.terminate())),
-        workers.map(() => 1),
-      )
-    })
-
-    it('eight whose process ends by process.exit() while their frames pass leave nothing', async () => {
-      const { status, signal, stderr } = await runScenario('exit-while-workers-send', String(atOnce))
-      assert.deepEqual({ status, signal, stderr }, { status: 7, signal: null, stderr: '' })
     })
   })
 })
