@@ -38,9 +38,11 @@ const SIZES = [64, 1500, 65000] as const
 const PAIRS = [1, 4, 64, 256]
 /** Of guest time, for each sample. */
 const MILLISECONDS = 1000
-/** Until V8 has compiled what is measured, and compiled it again for what it has seen since. */
+/**
+ * Before each sample: until V8 has compiled what is measured again, for what it has seen since. It does so on threads of
+ * its own, and takes a third of a sample for that.
+ */
 const WARM_UP_MILLISECONDS = 3000
-const WARM_UP_ROUNDS = 3
 const WAKE_UPS = 10_000
 
 const [baseline = '', injector = '', rounds = '', cycles = '', only = '', result = ''] = process.argv.slice(2)
@@ -188,17 +190,10 @@ async function measureRows(): Promise<Row[]> {
   const run = ({ direction, path, size }: Row, milliseconds: number) =>
     (paths[direction][path] as Path)(size, milliseconds)
   await warmUpWaiting()
-  for (let round = 1; round <= WARM_UP_ROUNDS; round++) {
-    for (const row of rows.filter(({ path }) => path !== 'C' && path !== 'native loop')) {
-      say(`warming up, round ${round} of ${WARM_UP_ROUNDS}: ${row.direction} ${row.size} ${row.path}`)
-      await run(row, WARM_UP_MILLISECONDS)
-    }
-  }
   // Round by round, so that whatever drifts drifts for all.
   for (let round = 1; round <= Number(rounds); round++) {
     for (const row of rows) {
-      // What V8 has still to compile for it, it compiles now, on threads of its own: a third of a sample otherwise.
-      if (row.path !== 'C') await run(row, MILLISECONDS)
+      if (row.path !== 'C') await run(row, WARM_UP_MILLISECONDS)
       const sample = await run(row, MILLISECONDS)
       row.samples.push(sample)
       say(
