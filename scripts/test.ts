@@ -55,11 +55,15 @@ const mochaCommand = (stage: Stage): string[] => {
   ]
 }
 
-const labCommand = (kernel: string, variables: readonly string[], command: readonly string[]): string[] => [
+const labCommand = (
+  kernel: string,
+  quietTimeout: number,
+  variables: readonly string[],
+  command: readonly string[],
+): string[] => [
   process.execPath,
   path.join(projectRoot, 'dist/scripts/lab/main.js'),
-  // A test that hangs has its own limit.
-  ...['--kernel', kernel, '--out', outDirectory, '--timeout', '3600'],
+  ...['--kernel', kernel, '--out', outDirectory, '--timeout', '3600', '--quiet-timeout', String(quietTimeout)],
   ...variables.flatMap((assignment) => ['--env', assignment]),
   ...['--', ...command],
 ]
@@ -73,8 +77,10 @@ const runStage = async (stage: Stage, prefix: string | undefined): Promise<Count
   const command = mochaCommand(stage)
   const variables = [`MOCHA_COUNTS=${countsFile}`, ...options.env]
   // The variables are the tests' own: they may be such as would end QEMU.
+  // A test that hangs reaches its own limit first, and says so.
+  const quietTimeout = stage.testTimeout + 60
   const status = await runChild(
-    kernel === undefined ? ['env', ...variables, ...command] : labCommand(kernel, variables, command),
+    kernel === undefined ? ['env', ...variables, ...command] : labCommand(kernel, quietTimeout, variables, command),
     process.env,
     prefix,
   )

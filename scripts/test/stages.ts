@@ -77,7 +77,12 @@ const inPart = (kernel: KernelName): Stage => ({
 
 /** The unit tests and the core of the kernel tests, for an addon that is slow. */
 export const coreStages = (kernel: KernelName): Stage[] => [
-  { ...inPart(kernel), name: `the core of the kernel tests, in the lab on ${kernel}`, files: core.map(kernelFile) },
+  {
+    ...inPart(kernel),
+    name: `the core of the kernel tests, in the lab on ${kernel}`,
+    files: core.map(kernelFile),
+    testTimeout: 600,
+  },
   unit,
 ]
 
