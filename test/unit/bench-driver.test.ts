@@ -78,6 +78,15 @@ describe('the figures of the driver bench', () => {
     assert.match(verdict?.note ?? '', /the program in C itself reaches 9\.00/)
   })
 
+  it('say where the instructions go where bursts take more than they may', () => {
+    const samples = [{ packets: 1, instructionsPerPacket: 1200, idle: 0, thread: 99.6, source: 640 }]
+    const missed = [row('rx', 'C', [1000]), { ...row('rx', 'JavaScript bursts', []), samples }]
+    assert.match(
+      judge(summarize(missed), benchOf(missed).pairs)[0]?.note ?? '',
+      /^of 1,200 instructions the JavaScript thread takes 100, and what feeds it, .* 640$/,
+    )
+  })
+
   it('are drawn, a bar for each path', () => {
     const svg = plotDriver(benchOf(rows), summarize(rows))
     assert.equal(svg.match(/<rect /g)?.length, 1 + rows.length)

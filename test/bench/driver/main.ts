@@ -12,7 +12,7 @@ import { adoptFd, binding } from '../../../lib/binding/index.ts'
 import { Burst, type DriverQueue } from '../../../lib/driver/index.ts'
 import { runBaseline } from './baseline.ts'
 import { cycle, type Footprint } from './cycles.ts'
-import { INSTRUCTIONS_PER_MILLISECOND, measure, type Sample } from './measure.ts'
+import { countProcess, INSTRUCTIONS_PER_MILLISECOND, measure, type Sample } from './measure.ts'
 import { BATCH, type Nic, openNic, prepareLink } from './nic.ts'
 import { countAllPairs, type PairCalls } from './pairs.ts'
 import { readAsync, receiveBursts } from './receive.ts'
@@ -64,11 +64,14 @@ function openTap(): { fd: number; ifname: string } {
 }
 
 /** The source has ended when this returns: it must not outlive the interface. */
-async function fed<T>(ifname: string, size: number, body: () => Promise<T>): Promise<T> {
+async function fed(ifname: string, size: number, body: () => Promise<Sample>): Promise<Sample> {
   const source = spawn(injector, [ifname, String(size)], { stdio: ['ignore', 'ignore', 'inherit'] })
   const ended = once(source, 'exit')
+  await once(source, 'spawn')
   try {
-    return await body()
+    const count = countProcess(source.pid as number)
+    const sample = await body()
+    return { ...sample, source: count(sample) }
   } finally {
     source.kill()
     await ended

@@ -17,6 +17,9 @@ export interface Sample {
   instructionsPerPacket: number
   /** Part of the time in which the processor slept; those instructions are not counted. */
   idle: number
+  /** Instructions for each packet of this thread, and of the process that feeds it, where one does. */
+  thread?: number
+  source?: number
   /** For 1000 packets, where a ring is measured: kicks of the device, and how often who drives the ring slept. */
   kicks?: number
   sleeps?: number
@@ -28,8 +31,20 @@ function idleNs(): number {
   return Number(cpu.split(/\s+/)[4]) * NS_PER_TICK
 }
 
+// The first field: how long it has run (Documentation/scheduler/sched-stats.rst).
+function ranNs(pid: number): number {
+  return Number((readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ') as [string])[0])
+}
+
+/** Counts how many instructions a process with one thread, or the first thread of one, takes for a packet of `sample`. */
+export function countProcess(pid: number): (sample: { packets: number }) => number {
+  const before = ranNs(pid)
+  return ({ packets }) => (ranNs(pid) - before) / NS_PER_INSTRUCTION / packets
+}
+
 /** Runs `body`, which returns how many packets it moved. */
 export async function measure(body: () => Promise<number>): Promise<Sample> {
+  const thread = countProcess(process.pid)
   const idle = idleNs()
   const start = process.hrtime.bigint()
   const packets = await body()
@@ -39,6 +54,7 @@ export async function measure(body: () => Promise<number>): Promise<Sample> {
     packets,
     instructionsPerPacket: (elapsed - slept) / NS_PER_INSTRUCTION / packets,
     idle: slept / elapsed,
+    thread: thread({ packets }),
   }
 }
 
