@@ -23,7 +23,10 @@ export interface GuestMemory {
   write(guestAddress: number, source: Uint8Array): void
   /** A window without copy, of at most 2³⁰ bytes. One on native memory has no bytes once the memory is closed. */
   window(guestAddress: number, length: number): Uint8Array
-  /** Releases the memory. Idempotent. Kernel workers that still see it keep it mapped until they are closed. */
+  /**
+   * Releases the memory. Idempotent. Kernel workers that still see it keep it mapped until they are closed, and a window
+   * until the next turn of the event loop, in which Node.js lets go of its bytes.
+   */
   close(): void
 }
 
