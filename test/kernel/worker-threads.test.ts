@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { diffSoon, resources } from '../support/resources.ts'
 import { runScenario } from '../support/run-scenario.ts'
-import { startWorkers } from '../support/workers.ts'
+import { startSenders, startWorkers, WORKS } from '../support/workers.ts'
 
 describe('handles in worker threads', () => {
   let held: ReturnType<typeof resources>
@@ -17,8 +17,6 @@ describe('handles in worker threads', () => {
 
   const atOnce = 8
 
-  const works = { moved: true, counted: 5n }
-
   it('eight at once load the addon, and each opens and closes NICs and watches of its own', async () => {
     const rounds = 2
     await Promise.all(
@@ -29,7 +27,7 @@ describe('handles in worker threads', () => {
         assert.equal(status, 0)
         assert.deepEqual(
           messages,
-          Array.from({ length: rounds }, (_, round) => ({ round, ...works })),
+          Array.from({ length: rounds }, (_, round) => ({ round, ...WORKS })),
         )
       }),
     )
@@ -39,13 +37,11 @@ describe('handles in worker threads', () => {
     const [worker] = startWorkers('leave', 1)
     const message = once(worker!, 'message')
     assert.deepEqual(await once(worker!, 'exit'), [0])
-    assert.deepEqual(await message, [{ round: 0, ...works }])
+    assert.deepEqual(await message, [{ round: 0, ...WORKS }])
   })
 
   it('eight that are terminated while their frames pass leave nothing', async () => {
-    const workers = startWorkers('send', atOnce)
-    const messages = await Promise.all(workers.map((worker) => once(worker, 'message')))
-    for (const [message] of messages) assert.deepEqual(message, { round: 0, ...works })
+    const workers = await startSenders(atOnce)
     assert.deepEqual(
       await Promise.all(workers.map((worker) => worker.terminate())),
       workers.map(() => 1),

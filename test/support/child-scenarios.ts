@@ -1,7 +1,6 @@
 // What tests do in a process of its own, since it ends badly or changes the process: `node child-scenarios.js NAME …`.
 // Each prints lines of JSON.
 
-import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { VhostNetBackend } from '../../lib/backend/index.ts'
@@ -11,7 +10,7 @@ import { EventFd, watchReadable } from '../../lib/event/index.ts'
 import { RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, features, type Given, moves, open, sendForever } from './bring-up.ts'
-import { startWorkers } from './workers.ts'
+import { startSenders } from './workers.ts'
 
 function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`)
@@ -94,8 +93,7 @@ const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
   },
 
   'exit-while-workers-send': async (count) => {
-    const workers = startWorkers('send', Number(count))
-    await Promise.all(workers.map((worker) => once(worker, 'message')))
+    await startSenders(Number(count))
     process.exit(7)
   },
 

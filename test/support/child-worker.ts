@@ -1,11 +1,12 @@
 // A worker thread that uses the addon on its own. `workerData`: what to do, and the name of its tap.
 
+import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
 import { bringUp, closeAll, type Given, moves, sendForever } from './bring-up.ts'
 
 export interface WorkerTask {
-  /** `close` closes all it opens, `leave` ends without that, `send` has frames pass until it is ended from outside. */
+  /** `close` closes all it opens, `leave` ends without that, `send` has frames pass, once it is told to, until it is ended from outside. */
   then: 'close' | 'leave' | 'send'
   ifname: string
   rounds: number
@@ -30,8 +31,11 @@ for (let round = 0; round < rounds; round++) {
     event.signal(5n)
   })
   const tell = (): void => parentPort!.postMessage({ round, moved, counted })
-  if (then === 'send') await sendForever(driver, tell)
   tell()
+  if (then === 'send') {
+    await once(parentPort!, 'message')
+    await sendForever(driver, tell)
+  }
   if (then !== 'close') continue
   event.close()
   const [error] = closeAll(given)
