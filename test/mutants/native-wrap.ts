@@ -121,7 +121,7 @@ export const NATIVE_WRAP: readonly Fault[] = [
     name: 'a ring kicks the number of an fd that was closed',
     file: 'native/wrap/ring.cc',
     line: 'if (handle.kick().closed()) throw_closed(value.Env(), "kick of the ring");',
-    faulty: 'static_cast<void>(handle.kick);',
+    faulty: 'static_cast<void>(handle.kick());',
     test: 'unit/driver-erring-caller',
     title:
       'the ring loop of the driver refuses a caller who has closed the kick, whose number may be that of another file by now',
