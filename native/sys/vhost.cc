@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "sys/ioctl.h"
+#include "sys/signals_blocked.h"
 
 namespace vhostnet {
 
@@ -75,6 +76,7 @@ Result<uint8_t> vhost_get_fork_from_owner(int fd) {
 
 Result<uint32_t> vhost_new_worker(int fd) {
   vhost_worker_state state{0};
+  SignalsBlocked blocked;
   if (auto done = control(fd, VHOST_NEW_WORKER, "VHOST_NEW_WORKER", &state); !done.ok()) return done.error();
   return state.worker_id;
 }
@@ -96,7 +98,12 @@ Result<uint32_t> vhost_get_vring_worker(int fd, uint32_t index) {
   return ring.worker_id;
 }
 
-Result<void> vhost_set_owner(int fd) { return control(fd, VHOST_SET_OWNER, "VHOST_SET_OWNER", nullptr); }
+// A signal that is pending makes copy_process() (kernel/fork.c) refuse to start the worker, which vhost reports as
+// ENOMEM.
+Result<void> vhost_set_owner(int fd) {
+  SignalsBlocked blocked;
+  return control(fd, VHOST_SET_OWNER, "VHOST_SET_OWNER", nullptr);
+}
 
 Result<void> vhost_reset_owner(int fd) { return control(fd, VHOST_RESET_OWNER, "VHOST_RESET_OWNER", nullptr); }
 

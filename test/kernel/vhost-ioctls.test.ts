@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { Session } from 'node:inspector'
 import {
   VHOST_ACCESS,
   VHOST_BACKEND_F,
@@ -259,6 +260,26 @@ describe('vhost-net ioctls', () => {
       vhost.setOwner()
       assert.equal(vhostWorkers().length, workersBefore.length + 1)
       assert.equal(ownWorkers().length, since(6, 4) ? 1 : 0)
+    })
+
+    it('VHOST_SET_OWNER starts a worker amid signals, such as a profiler sends', () => {
+      const session = new Session()
+      session.connect()
+      try {
+        session.post('Profiler.enable')
+        session.post('Profiler.setSamplingInterval', { interval: 50 })
+        session.post('Profiler.start')
+        for (let i = 0; i < 100; i++) {
+          const one = VhostNet.open()
+          try {
+            one.setOwner()
+          } finally {
+            one.close()
+          }
+        }
+      } finally {
+        session.disconnect()
+      }
     })
 
     it('VHOST_SET_OWNER is refused the second time', () => {

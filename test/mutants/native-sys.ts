@@ -5,6 +5,14 @@ import { TRANSMITTING } from './ring.ts'
 
 export const NATIVE_SYS: readonly Fault[] = [
   {
+    name: 'a signal keeps the worker from starting',
+    file: 'native/sys/vhost.cc',
+    line: 'return control(fd, VHOST_SET_OWNER, "VHOST_SET_OWNER", nullptr);',
+    faulty: 'blocked.~SignalsBlocked();\n  return control(fd, VHOST_SET_OWNER, "VHOST_SET_OWNER", nullptr);',
+    test: 'kernel/vhost-ioctls',
+    title: 'vhost-net ioctls the owner VHOST_SET_OWNER starts a worker amid signals, such as a profiler sends',
+  },
+  {
     name: 'devices stay open in programs that this process starts',
     file: 'native/sys/file.cc',
     line: 'do fd = ::open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);',

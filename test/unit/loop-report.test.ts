@@ -202,6 +202,12 @@ describe('the table', () => {
     for (const line of lines) assert.ok(line.length <= 100, line)
   })
 
+  it('parts large counts by thousands', () => {
+    const lines = resultLines(report(good()), { good: plain, bad: plain, strong: plain })
+    assert.ok(lines.some((line) => /^ sum +tx +70,100 +4,206,000 /.test(line)))
+    assert.ok(lines.some((line) => /^ +rx +65,626 +3,937,560 /.test(line)))
+  })
+
   it('marks what is not exact', () => {
     const facts = good()
     facts.tap.counters.tx_packets++
