@@ -56,16 +56,16 @@ Result<void> RingLoop::turn() {
 // Whoever waits for the last frames must not wait for more than there are.
 Result<void> RingLoop::wait(uint64_t left) {
   uint64_t most = std::min<uint64_t>(left, std::max<uint32_t>(config_.ring->in_flight(), 1)) - 1;
-  if (config_.ring->arm(static_cast<uint16_t>(std::min<uint64_t>(config_.delay, most)))) return {};
+  if (config_.ring->ring().arm(static_cast<uint16_t>(std::min<uint64_t>(config_.delay, most)))) return {};
   std::array<pollfd, 2> fds = {{{config_.call, POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
   // EINTR: stopped by SIGSTOP and going on, or looked at by a debugger; every other signal is blocked.
   if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return system_error("poll");
   if (fds[0].revents != 0) {
     auto calls = eventfd_read(config_.call);
     if (!calls.ok()) return calls.error();
-    config_.ring->count_calls(calls.value());
+    config_.ring->ring().count_calls(calls.value());
   }
-  config_.ring->disarm();
+  config_.ring->ring().disarm();
   return {};
 }
 

@@ -25,7 +25,7 @@ class RingHandle final : public Handle {
 
   const FdHandle& kick() const { return *kick_; }
   void set_kick(const Napi::Value& event) {
-    ring->set_kick(to_fd(event));
+    ring->ring().set_kick(to_fd(event));
     keep(event);
   }
 
@@ -183,15 +183,15 @@ uint16_t to_delay(const Value& value) {
   return static_cast<uint16_t>(delay);
 }
 
-Value arm(const CallbackInfo& info) { return from_bool(info.Env(), to_ring(info[0]).arm(to_delay(info[1]))); }
+Value arm(const CallbackInfo& info) { return from_bool(info.Env(), to_ring(info[0]).ring().arm(to_delay(info[1]))); }
 
 Value disarm(const CallbackInfo& info) {
-  to_ring(info[0]).disarm();
+  to_ring(info[0]).ring().disarm();
   return info.Env().Undefined();
 }
 
 Value spin(const CallbackInfo& info) {
-  return from_bool(info.Env(), to_ring(info[0]).spin(to_delay(info[1]), to_uint32(info[2], "microseconds")));
+  return from_bool(info.Env(), to_ring(info[0]).ring().spin(to_delay(info[1]), to_uint32(info[2], "microseconds")));
 }
 
 Value in_flight(const CallbackInfo& info) {
@@ -222,10 +222,19 @@ Value finish_loop(const CallbackInfo& info) {
 Value counters(const CallbackInfo& info) {
   const DriverRing& ring = *to_open_handle<RingHandle>(info[0]).ring;
   auto target = to_doubles(info[1], "counters");
-  const DriverRing::Counters& totals = ring.counters();
+  const DriverRing::Counters& frames = ring.counters();
+  const SplitRing::Counters& chains = ring.ring().counters();
   const uint64_t values[] = {
-      totals.available,        totals.used,  totals.frames,          totals.bytes,      totals.kicks,
-      totals.kicks_suppressed, totals.calls, ring.available_index(), ring.used_index(), ring.free_buffers(),
+      chains.available,
+      chains.used,
+      frames.frames,
+      frames.bytes,
+      chains.kicks,
+      chains.kicks_suppressed,
+      chains.calls,
+      ring.ring().available_index(),
+      ring.ring().used_index(),
+      ring.free_buffers(),
   };
   if (target.size() < std::size(values)) throw_out_of_range(info.Env(), "counters", "is too short");
   std::copy(std::begin(values), std::end(values), target.begin());

@@ -107,7 +107,7 @@ export const NATIVE_SYS: readonly Fault[] = [
   },
   {
     name: 'the event index is passed one entry too early',
-    file: 'native/sys/driver_ring.cc',
+    file: 'native/sys/split_ring.cc',
     line: 'return static_cast<uint16_t>(now - event - 1) < static_cast<uint16_t>(now - before);',
     faulty: 'return static_cast<uint16_t>(now - event - 1) <= static_cast<uint16_t>(now - before);',
     test: 'unit/driver-transmit-ring',
@@ -116,8 +116,8 @@ export const NATIVE_SYS: readonly Fault[] = [
   },
   {
     name: 'a kick is counted but not given',
-    file: 'native/sys/driver_ring.cc',
-    line: 'return eventfd_write(config_.kick, 1);',
+    file: 'native/sys/split_ring.cc',
+    line: 'return eventfd_write(kick_, 1);',
     faulty: 'return {};',
     test: 'kernel/traffic',
     title:
@@ -125,7 +125,7 @@ export const NATIVE_SYS: readonly Fault[] = [
   },
   {
     name: 'the slot of the available ring wraps one entry too early',
-    file: 'native/sys/driver_ring.h',
+    file: 'native/sys/split_ring.h',
     line: 'void put_available(uint16_t head) { *avail_ring(next_available_++ & mask_) = head; }',
     faulty: 'void put_available(uint16_t head) { *avail_ring(next_available_++ % mask_) = head; }',
     test: 'unit/driver-transmit-ring',

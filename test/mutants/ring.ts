@@ -3,6 +3,8 @@
 import type { Fault } from './fault.ts'
 
 const RING = 'native/sys/driver_ring.cc'
+const SENDING = 'native/sys/driver_ring_send.cc'
+const SPLIT_RING = 'native/sys/split_ring.cc'
 const TEST = 'the ring loop of the driver'
 export const TRANSMITTING = `${TEST} transmitting [RING-DESC-D01] [RING-IND-D01] [RING-IND-D02] [RING-IND-D04] [RING-AVAIL-D01] [RING-ANOTIF-D02] [RING-ANOTIF-D03] [RING-ANOTIF-D04] [RING-ANOTIF-D05] [RING-ANOTIF-D06] [RING-ANOTIF-D07] [BASE-CLEAN-D01] keeps every buffer, chain and kick right, whatever the order of events, with EVENT_IDX, without INDIRECT_DESC`
 
@@ -17,7 +19,7 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'a call is asked for one chain too late',
-    file: RING,
+    file: SPLIT_RING,
     line: 'store_release(used_event(), static_cast<uint16_t>(last_used_ + delay));',
     faulty: 'store_release(used_event(), static_cast<uint16_t>(last_used_ + delay + 1));',
     test: 'unit/driver-recycle',
@@ -25,7 +27,7 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'arming overlooks the chain that it is about',
-    file: RING,
+    file: SPLIT_RING,
     line: 'return pending() > delay;',
     faulty: 'return pending() > delay + 1;',
     test: 'unit/driver-recycle',
@@ -33,7 +35,7 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'nobody waits, and the device calls all the same',
-    file: RING,
+    file: SPLIT_RING,
     line: 'store_release(used_event(), static_cast<uint16_t>(last_used_ + 0x8000));',
     faulty: 'store_release(used_event(), last_used_);',
     test: 'unit/driver-calls',
@@ -57,9 +59,9 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'the heads of many packets run over the end of the available ring',
-    file: RING,
-    line: 'run = std::min(count, config_.num - slot);',
-    faulty: 'run = count;',
+    file: 'native/sys/split_ring.h',
+    line: 'return {avail_ring(slot), std::min<uint32_t>(most, mask_ + 1u - slot)};',
+    faulty: 'return {avail_ring(slot), most};',
     test: 'unit/driver-transmit-ring',
     title: TRANSMITTING,
   },
@@ -90,15 +92,15 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'a refused burst leaves its good packets for the next to publish',
-    file: RING,
-    line: 'next_available_ = last_published_;',
-    faulty: 'static_cast<void>(last_published_);',
+    file: 'native/sys/split_ring.h',
+    line: 'void unpublish() { next_available_ = last_published_; }',
+    faulty: 'void unpublish() {}',
     test: 'unit/driver-erring-caller',
     title: `${TEST} refuses a caller who sends a good packet and a bad one, and sends nothing`,
   },
   {
     name: 'a refused packet keeps a buffer',
-    file: RING,
+    file: SENDING,
     line: 'for (uint32_t i = 0; i < lent; i++) pool_.back_to_caller(pool_.buffer_of(offsets[i]));',
     faulty: 'for (uint32_t i = 1; i < lent; i++) pool_.back_to_caller(pool_.buffer_of(offsets[i]));',
     test: 'unit/driver-erring-caller',
@@ -106,7 +108,7 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'a packet may have one buffer twice',
-    file: RING,
+    file: SENDING,
     line: 'pool_.lend_to_ring(pool_.buffer_of(offsets[lent]));',
     faulty: 'static_cast<void>(offsets[lent]);',
     test: 'unit/driver-erring-caller',
@@ -154,7 +156,7 @@ export const RING_LOOP: readonly Fault[] = [
   },
   {
     name: 'a packet may say that it has more buffers than were used',
-    file: RING,
+    file: 'native/sys/driver_ring_receive.cc',
     line: 'if (buffers < 1 || buffers > pending.value())',
     faulty: 'if (buffers < 1)',
     test: 'unit/driver-lying-device',
@@ -163,8 +165,8 @@ export const RING_LOOP: readonly Fault[] = [
   {
     name: 'a ring loop waits for more chains than are left',
     file: 'native/sys/ring_loop.cc',
-    line: 'if (config_.ring->arm(static_cast<uint16_t>(std::min<uint64_t>(config_.delay, most)))) return {};',
-    faulty: 'if (config_.ring->arm(config_.delay) && most > 0) return {};',
+    line: 'if (config_.ring->ring().arm(static_cast<uint16_t>(std::min<uint64_t>(config_.delay, most)))) return {};',
+    faulty: 'if (config_.ring->ring().arm(config_.delay) && most > 0) return {};',
     test: 'unit/driver-recycle',
     title: 'repeat asks for a call when a batch came back, sleeps until then, and counts the call',
   },
@@ -188,8 +190,8 @@ export const RING_LOOP: readonly Fault[] = [
   {
     name: 'calls that a ring loop took are not counted',
     file: 'native/sys/ring_loop.cc',
-    line: 'config_.ring->count_calls(calls.value());',
-    faulty: 'config_.ring->count_calls(0);',
+    line: 'config_.ring->ring().count_calls(calls.value());',
+    faulty: 'config_.ring->ring().count_calls(0);',
     test: 'unit/driver-recycle',
     title: 'repeat asks for a call when a batch came back, sleeps until then, and counts the call',
   },
