@@ -248,6 +248,46 @@ export interface Binding {
   pollerRef(poller: NativePoller, keepAlive: boolean): void
   closePoller(poller: NativePoller): void
 
+  /** KVM_GET_API_VERSION; 12. */
+  kvmGetApiVersion(kvm: NativeFd): number
+  /** KVM_CHECK_EXTENSION of /dev/kvm or a VM: 0 where it is not there. `capability`: KVM_CAP_* */
+  kvmCheckExtension(fd: NativeFd, capability: number): number
+  kvmCreateVm(kvm: NativeFd): NativeFd
+  kvmGetVcpuMmapSize(kvm: NativeFd): number
+  /** struct kvm_cpuid_entry2, one after the other. */
+  kvmGetSupportedCpuid(kvm: NativeFd): Uint8Array
+  kvmSetTssAddr(vm: NativeFd, address: number): void
+  kvmSetIdentityMapAddr(vm: NativeFd, address: number): void
+  kvmCreateIrqchip(vm: NativeFd): void
+  /** `flags`: KVM_PIT_SPEAKER_DUMMY */
+  kvmCreatePit2(vm: NativeFd, flags: number): void
+  /** Also keeps the mapping mapped until the VM's fd is closed or the slot gets another; null removes the slot. */
+  kvmSetUserMemoryRegion(
+    vm: NativeFd,
+    slot: number,
+    flags: number,
+    guestAddress: number,
+    mapping: NativeMapping | null,
+  ): void
+  /** The whole table: struct kvm_irq_routing_entry, one after the other. */
+  kvmSetGsiRouting(vm: NativeFd, entries: Uint8Array): void
+  /** `flags`: KVM_IRQFD_FLAG_DEASSIGN, or 0. */
+  kvmIrqfd(vm: NativeFd, event: NativeFd, gsi: number, flags: number): void
+  /** `flags`: KVM_IOEVENTFD_FLAG_*; `length` 0 is any. */
+  kvmIoeventfd(vm: NativeFd, event: NativeFd, address: number, length: number, datamatch: bigint, flags: number): void
+  kvmCreateVcpu(vm: NativeFd, id: number): NativeFd
+  /** struct kvm_cpuid_entry2, one after the other. */
+  kvmSetCpuid2(vcpu: NativeFd, entries: Uint8Array): void
+  /** struct kvm_regs, filled. */
+  kvmGetRegs(vcpu: NativeFd, regs: Uint8Array): void
+  kvmSetRegs(vcpu: NativeFd, regs: Uint8Array): void
+  /** struct kvm_sregs, filled. */
+  kvmGetSregs(vcpu: NativeFd, sregs: Uint8Array): void
+  kvmSetSregs(vcpu: NativeFd, sregs: Uint8Array): void
+  /** struct kvm_lapic_state, filled: the local APIC's registers. */
+  kvmGetLapic(vcpu: NativeFd, lapic: Uint8Array): void
+  kvmSetLapic(vcpu: NativeFd, lapic: Uint8Array): void
+
   ringCreate(config: RingConfig): NativeRing
   /** Kicks go to another eventfd from now on, which is kept open as the one before was. */
   ringSetKick(ring: NativeRing, kick: NativeFd): void

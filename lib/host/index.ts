@@ -2,6 +2,8 @@
 
 export type { BpfInstruction, IotlbMessage } from '../binding/index.ts'
 export { ethtoolFeatures } from './ethtool.ts'
+export { KvmVcpu, type RegisterName } from './kvm-vcpu.ts'
+export { KvmVm } from './kvm-vm.ts'
 export type { NetNamespace } from './net-namespace.ts'
 export { probeVhostNet, type VhostNetAbilities } from './probe.ts'
 export * from './rtnetlink.ts'

@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <napi.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,6 +47,8 @@ class FdHandle final : public Handle {
   std::vector<std::shared_ptr<Mapping>> held;
   std::vector<std::shared_ptr<Mapping>> held_log;
   std::vector<std::shared_ptr<Mapping>> held_iotlb;
+  // What a VM has as memory, by slot.
+  std::map<uint32_t, std::shared_ptr<Mapping>> held_slots;
   // TUNATTACHFILTER: the kernel keeps the address and reads it again whenever TUNSETQUEUE attaches a queue.
   std::vector<sock_filter> filter;
 
@@ -53,6 +56,7 @@ class FdHandle final : public Handle {
     held.clear();
     held_log.clear();
     held_iotlb.clear();
+    held_slots.clear();
   }
 
  private:

@@ -36,6 +36,7 @@ const kernelNamed = (name: string): KernelName => {
 const core = [
   'vhost-ioctls',
   'tun-ioctls',
+  'kvm',
   'memory',
   'bad-input',
   'stop-start',
@@ -70,12 +71,12 @@ const inFull = (asked: string | undefined, missing: readonly string[]): Stage[] 
   return [half('a', 'most of them', allBut(longest)), half('b', 'the longest', longest.map(kernelFile))]
 }
 
-// What other kernels do differently. vhost-ioctls, tun-ioctls, memory: which ioctls and features there are, and how each
+// What other kernels do differently. vhost-ioctls, tun-ioctls, kvm, memory: which ioctls and features there are, and how each
 // refuses. bad-input: what the worker makes of a bad ring. net-device: which features a guest is offered. backpressure:
 // whether a tap has any. process-end: before 6.4 the worker is a kernel thread, since then a thread of this process. Frames
 // pass in memory and readme; the other files vary what this package does with them, not the kernel, and would take longer
 // than all these: `--kernel` runs everything on another one.
-const everywhere = ['vhost-ioctls', 'tun-ioctls', 'memory', 'bad-input', 'net-device', 'backpressure', 'readme']
+const everywhere = ['vhost-ioctls', 'tun-ioctls', 'kvm', 'memory', 'bad-input', 'net-device', 'backpressure', 'readme']
 const differing: Readonly<Record<KernelName, readonly string[]>> = {
   '6.1': [...everywhere, 'process-end'],
   '6.12': everywhere,

@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
-import { LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
+import { KvmVcpu, KvmVm, LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
 import { diffSoon, resources } from '../support/resources.ts'
@@ -39,12 +39,17 @@ describe('the lifetime of handles', () => {
     }
 
     let memory: NativeMemory
+    let event: EventFd
 
     before(() => {
       memory = GuestMemory.allocate({ size: 1 << 20 })
+      event = EventFd.create()
     })
 
-    after(() => memory.close())
+    after(() => {
+      memory.close()
+      event.close()
+    })
 
     const addresses = { flags: 0, desc_user_addr: 0n, used_user_addr: 0n, avail_user_addr: 0n, log_guest_addr: 0n }
     const index = 1
@@ -128,6 +133,44 @@ describe('the lifetime of handles', () => {
           getVringWorker: (vhost: VhostNet) => vhost.getVringWorker(0),
           sendIotlb: (vhost: VhostNet) => vhost.sendIotlb({ type: 3, iova: 0n, size: 4096n }),
           receiveIotlb: (vhost: VhostNet) => vhost.receiveIotlb(),
+        },
+      },
+      {
+        name: 'KvmVm',
+        make: () => KvmVm.create(),
+        prototypes: [KvmVm.prototype],
+        uses: {
+          ...ofFd,
+          checkExtension: (vm: KvmVm) => vm.checkExtension(0),
+          setTssAddr: (vm: KvmVm) => vm.setTssAddr(0xfffb_d000),
+          setIdentityMapAddr: (vm: KvmVm) => vm.setIdentityMapAddr(0xfffb_c000),
+          createIrqchip: (vm: KvmVm) => vm.createIrqchip(),
+          createPit2: (vm: KvmVm) => vm.createPit2(0),
+          addMemory: (vm: KvmVm) => vm.addMemory(memory),
+          setGsiRouting: (vm: KvmVm) => vm.setGsiRouting(new Uint8Array()),
+          assignIrqfd: (vm: KvmVm) => vm.assignIrqfd(event, 5),
+          deassignIrqfd: (vm: KvmVm) => vm.deassignIrqfd(event, 5),
+          assignIoeventfd: (vm: KvmVm) => vm.assignIoeventfd({ address: 0 }, event),
+          deassignIoeventfd: (vm: KvmVm) => vm.deassignIoeventfd({ address: 0 }, event),
+          createVcpu: (vm: KvmVm) => vm.createVcpu(0),
+        },
+      },
+      {
+        name: 'KvmVcpu',
+        make: () => {
+          using vm = KvmVm.create()
+          return vm.createVcpu(0)
+        },
+        prototypes: [KvmVcpu.prototype],
+        uses: {
+          ...ofFd,
+          setCpuid: (vcpu: KvmVcpu) => vcpu.setCpuid(new Uint8Array()),
+          getRegisters: (vcpu: KvmVcpu) => vcpu.getRegisters(),
+          setRegisters: (vcpu: KvmVcpu) => vcpu.setRegisters({}),
+          getSystemRegisters: (vcpu: KvmVcpu) => vcpu.getSystemRegisters(),
+          setSystemRegisters: (vcpu: KvmVcpu) => vcpu.setSystemRegisters(new Uint8Array(312)),
+          getLapic: (vcpu: KvmVcpu) => vcpu.getLapic(),
+          setLapic: (vcpu: KvmVcpu) => vcpu.setLapic(new Uint8Array(1024)),
         },
       },
       {

@@ -1,0 +1,79 @@
+// A virtual processor: one method per ioctl (virt/kvm/kvm_main.c, arch/x86/kvm/x86.c). No policy.
+
+import { KVM_LAPIC, KVM_REGS, KVM_SREGS } from '../abi/kvm.ts'
+import { binding, FdHandle, type Hints, type NativeFd, systemCall } from '../binding/index.ts'
+
+const noIrqchip = 'The VM has no interrupt controllers: call createIrqchip() before the vCPU is made.'
+
+const hints: Hints = {
+  'KVM_SET_CPUID2 E2BIG': 'There are more entries than this kernel takes.',
+  'KVM_SET_CPUID2 EINVAL': 'The vCPU has run already, or the entries say what the processor cannot do.',
+  'KVM_SET_SREGS EINVAL': 'A bit of cr0, cr4 or efer is reserved, or contradicts another.',
+  'KVM_GET_LAPIC EINVAL': noIrqchip,
+  'KVM_SET_LAPIC EINVAL': noIrqchip,
+}
+
+export type RegisterName = (typeof KVM_REGS)[number]
+
+/** One processor of a {@link KvmVm}. */
+export class KvmVcpu extends FdHandle {
+  /** Its APIC id. */
+  readonly id: number
+
+  /** @internal {@link KvmVm.createVcpu} makes them. */
+  constructor(native: NativeFd, id: number) {
+    super(native, `vCPU ${id}`)
+    this.id = id
+  }
+
+  #call<T>(operation: (fd: NativeFd) => T): T {
+    const fd = this.native
+    return systemCall(() => operation(fd), { subject: this.label, hints })
+  }
+
+  /**
+   * KVM_SET_CPUID2: what the guest's CPUID answers. Before it first runs.
+   * @param entries struct kvm_cpuid_entry2, one after the other
+   * @throws {SystemCallError} `E2BIG`, `EINVAL`
+   */
+  setCpuid(entries: Uint8Array): void {
+    this.#call((fd) => binding().kvmSetCpuid2(fd, entries))
+  }
+
+  /** KVM_GET_REGS. */
+  getRegisters(): Record<RegisterName, bigint> {
+    const words = new BigUint64Array(KVM_REGS.length)
+    this.#call((fd) => binding().kvmGetRegs(fd, new Uint8Array(words.buffer)))
+    return Object.fromEntries(KVM_REGS.map((name, i) => [name, words[i]])) as Record<RegisterName, bigint>
+  }
+
+  /** KVM_SET_REGS: all of them; one that is not given is 0. */
+  setRegisters(registers: Partial<Record<RegisterName, bigint>>): void {
+    const words = BigUint64Array.from(KVM_REGS, (name) => registers[name] ?? 0n)
+    this.#call((fd) => binding().kvmSetRegs(fd, new Uint8Array(words.buffer)))
+  }
+
+  /** KVM_GET_SREGS: the bytes of struct kvm_sregs ({@link KVM_SREGS}). */
+  getSystemRegisters(): Uint8Array {
+    const bytes = new Uint8Array(KVM_SREGS.size)
+    this.#call((fd) => binding().kvmGetSregs(fd, bytes))
+    return bytes
+  }
+
+  /** KVM_SET_SREGS. @throws {SystemCallError} `EINVAL` */
+  setSystemRegisters(bytes: Uint8Array): void {
+    this.#call((fd) => binding().kvmSetSregs(fd, bytes))
+  }
+
+  /** KVM_GET_LAPIC: the registers of its local APIC. @throws {SystemCallError} `EINVAL` */
+  getLapic(): Uint8Array {
+    const bytes = new Uint8Array(KVM_LAPIC.size)
+    this.#call((fd) => binding().kvmGetLapic(fd, bytes))
+    return bytes
+  }
+
+  /** KVM_SET_LAPIC. @throws {SystemCallError} `EINVAL` */
+  setLapic(bytes: Uint8Array): void {
+    this.#call((fd) => binding().kvmSetLapic(fd, bytes))
+  }
+}

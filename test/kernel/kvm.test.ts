@@ -1,0 +1,255 @@
+// KVM's ioctls, and the doorbells and interrupts that are made of them, on VMs whose guest never runs.
+
+import assert from 'node:assert/strict'
+import {
+  KVM_API_VERSION,
+  KVM_CAP,
+  KVM_CPUID_ENTRY2,
+  KVM_IRQ_ROUTING,
+  KVM_IRQ_ROUTING_ENTRY,
+  KVM_LAPIC,
+  KVM_PIT_SPEAKER_DUMMY,
+  KVM_SREGS,
+} from '../../lib/abi/kvm.ts'
+import { SystemCallError } from '../../lib/errors.ts'
+import { EventFd } from '../../lib/event/index.ts'
+import { KvmVm } from '../../lib/host/index.ts'
+import { KvmDoorbells, KvmInterrupts } from '../../lib/kvm/index.ts'
+import { GuestMemory } from '../../lib/memory/index.ts'
+import { Teardown } from '../../lib/teardown.ts'
+import { diffSoon, resources } from '../support/resources.ts'
+import { soon } from '../support/soon.ts'
+
+const refusal = (code: string, hint: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof SystemCallError)
+  assert.equal(error.code, code)
+  assert.match(error.hint ?? '', hint)
+  return true
+}
+
+describe('KVM', () => {
+  let all: Teardown
+  let held: ReturnType<typeof resources>
+
+  beforeEach(() => {
+    held = resources()
+    all = new Teardown()
+  })
+
+  afterEach('nothing is left', async () => {
+    all.run()
+    assert.deepEqual(await diffSoon(held, 5000), [])
+  })
+
+  const vm = () => all.own(KvmVm.create())
+  const eventfd = () => all.own(EventFd.create())
+
+  describe('a VM', () => {
+    it('is of the one version of the API that there is', () => {
+      assert.equal(KvmVm.apiVersion(), KVM_API_VERSION)
+    })
+
+    it('says what it is capable of', () => {
+      const { checkExtension } = KvmVm.prototype
+      const made = vm()
+      for (const capability of ['KVM_CAP_IRQFD', 'KVM_CAP_IOEVENTFD', 'KVM_CAP_IMMEDIATE_EXIT'] as const) {
+        assert.equal(checkExtension.call(made, KVM_CAP[capability]), 1, capability)
+      }
+      assert.equal(made.checkExtension(0xffff), 0)
+    })
+
+    it('needs a node that is of KVM, and says which', () => {
+      assert.throws(() => KvmVm.create({ path: '/dev/kvm-that-is-not' }), refusal('ENOENT', /kvm_intel or kvm_amd/))
+      assert.throws(() => KvmVm.create({ path: '/dev/null' }), refusal('ENOTTY', /not of KVM/))
+    })
+
+    it('has its interrupt controllers and its timer once, and before its vCPUs', () => {
+      const made = vm()
+      made.createIrqchip()
+      made.createPit2(KVM_PIT_SPEAKER_DUMMY)
+      assert.throws(() => made.createPit2(0), refusal('EEXIST', /already/))
+      assert.throws(() => made.createIrqchip(), refusal('EEXIST', /already/))
+      const late = vm()
+      all.own(late.createVcpu(0))
+      assert.throws(() => late.createIrqchip(), refusal('EINVAL', /before the first vCPU/))
+    })
+
+    it('has all regions of a memory, or none of them', () => {
+      const made = vm()
+      const low = all.own(
+        GuestMemory.allocate({
+          regions: [
+            { guestAddress: 0, size: 1 << 20 },
+            { guestAddress: 1 << 24, size: 1 << 20 },
+          ],
+        }),
+      )
+      const other = all.own(
+        GuestMemory.allocate({
+          regions: [
+            { guestAddress: 1 << 22, size: 1 << 20 },
+            { guestAddress: 1 << 24, size: 1 << 20 },
+          ],
+        }),
+      )
+      made.addMemory(low)
+      assert.throws(() => made.addMemory(other), refusal('EEXIST', /overlap/))
+      const between = all.own(GuestMemory.allocate({ regions: [{ guestAddress: 1 << 22, size: 1 << 20 }] }))
+      made.addMemory(between)
+    })
+
+    it('has each vCPU once', () => {
+      const made = vm()
+      all.own(made.createVcpu(0))
+      assert.throws(() => made.createVcpu(0), refusal('EEXIST', /of this id/))
+    })
+  })
+
+  describe('a vCPU', () => {
+    it('has the registers that it was given', () => {
+      const vcpu = all.own(vm().createVcpu(0))
+      vcpu.setRegisters({ rip: 0x1234n, rflags: 2n, r15: 2n ** 64n - 1n })
+      const { rip, rflags, r15, rax } = vcpu.getRegisters()
+      assert.deepEqual({ rip, rflags, r15, rax }, { rip: 0x1234n, rflags: 2n, r15: 2n ** 64n - 1n, rax: 0n })
+    })
+
+    it('begins in real mode at the reset vector', () => {
+      const vcpu = all.own(vm().createVcpu(0))
+      const view = new DataView(vcpu.getSystemRegisters().buffer)
+      assert.equal(view.getBigUint64(KVM_SREGS.segments.cs, true), 0xffff_0000n)
+      assert.equal(view.getBigUint64(KVM_SREGS.registers.cr0, true) & 1n, 0n)
+      assert.equal(vcpu.getRegisters().rip, 0xfff0n)
+    })
+
+    it('takes what the processor and KVM can show', () => {
+      const entries = KvmVm.supportedCpuid()
+      assert.ok(entries.length > 0 && entries.length % KVM_CPUID_ENTRY2.size === 0)
+      all.own(vm().createVcpu(0)).setCpuid(entries)
+    })
+  })
+
+  describe('doorbells', () => {
+    const doorbell = { address: 0xd000_0050, width: 4, value: 3 }
+
+    it('are apart by address, width and value', () => {
+      const made = vm()
+      made.createIrqchip()
+      const doorbells = new KvmDoorbells(made)
+      const kick = eventfd()
+      const others = [
+        doorbell,
+        { ...doorbell, value: 4 },
+        { ...doorbell, address: 0xd000_0054 },
+        { address: 0xd100_0000 },
+      ]
+      for (const each of others) doorbells.assign(each, kick)
+      assert.throws(() => doorbells.assign(doorbell, eventfd()), refusal('EEXIST', /same writes/))
+      for (const each of others) doorbells.deassign(each, kick)
+      assert.throws(() => doorbells.deassign(doorbell, kick), refusal('ENOENT', /No eventfd/))
+    })
+
+    it('refuse a value without a width', () => {
+      const doorbells = new KvmDoorbells(vm())
+      assert.throws(() => doorbells.assign({ address: 0, value: 1 }, eventfd()), refusal('EINVAL', /no value to match/))
+    })
+  })
+
+  describe('interrupts', () => {
+    const VECTOR = 0x41
+    const GSI = 24
+
+    /** A local APIC that takes messages, and whether one waits in it. */
+    const guest = () => {
+      const made = vm()
+      made.createIrqchip()
+      const vcpu = all.own(made.createVcpu(0))
+      const route = new DataView(new ArrayBuffer(KVM_IRQ_ROUTING_ENTRY.size))
+      route.setUint32(KVM_IRQ_ROUTING_ENTRY.gsi, GSI, true)
+      route.setUint32(KVM_IRQ_ROUTING_ENTRY.type, KVM_IRQ_ROUTING.KVM_IRQ_ROUTING_MSI, true)
+      route.setUint32(KVM_IRQ_ROUTING_ENTRY.msi.address_lo, 0xfee0_0000, true)
+      route.setUint32(KVM_IRQ_ROUTING_ENTRY.msi.data, VECTOR, true)
+      made.setGsiRouting(new Uint8Array(route.buffer))
+      const fresh = vcpu.getLapic()
+      new DataView(fresh.buffer).setUint32(KVM_LAPIC.spiv, 0x1ff, true)
+      vcpu.setLapic(fresh)
+      const requested = () => {
+        const lapic = new DataView(vcpu.getLapic().buffer)
+        return ((lapic.getUint32(KVM_LAPIC.irr + 16 * (VECTOR >> 5), true) >>> (VECTOR & 31)) & 1) === 1
+      }
+      const acknowledge = () => vcpu.setLapic(fresh)
+      return { interrupts: new KvmInterrupts(made, [GSI]), requested, acknowledge }
+    }
+
+    // A message is delivered within the write that signals; one that had been signalled before, by a thread of the kernel.
+
+    it('reach the local APIC', async () => {
+      const { interrupts, requested } = guest()
+      const call = eventfd()
+      interrupts.connect(0, call)
+      assert.equal(requested(), false)
+      call.signal()
+      assert.equal(requested(), true)
+    })
+
+    it('of eventfds that were signalled before they were connected come, once', async () => {
+      const { interrupts, requested, acknowledge } = guest()
+      const call = eventfd()
+      call.signal(3n)
+      interrupts.connect(0, call)
+      await soon('the interrupt', requested)
+      acknowledge()
+      interrupts.mask(0, true)
+      assert.equal(interrupts.pending(0), false)
+    })
+
+    it('of several eventfds share a vector', () => {
+      const { interrupts, requested, acknowledge } = guest()
+      const calls = [eventfd(), eventfd()]
+      for (const call of calls) interrupts.connect(0, call)
+      for (const call of calls) {
+        call.signal()
+        assert.equal(requested(), true)
+        acknowledge()
+      }
+    })
+
+    it('that are masked are pending, however often that is asked, and come when they are unmasked', async () => {
+      const { interrupts, requested, acknowledge } = guest()
+      const calls = [eventfd(), eventfd()] as const
+      for (const call of calls) interrupts.connect(0, call)
+      interrupts.mask(0, true)
+      assert.equal(interrupts.pending(0), false)
+      calls[1].signal()
+      assert.deepEqual([interrupts.pending(0), interrupts.pending(0), requested()], [true, true, false])
+      interrupts.mask(0, false)
+      await soon('the interrupt', requested)
+      assert.equal(interrupts.pending(0), false)
+      acknowledge()
+      interrupts.mask(0, true)
+      assert.equal(interrupts.pending(0), false)
+    })
+
+    it('end when they are disconnected, masked or not; what is signalled then stays in the eventfd', () => {
+      const { interrupts, requested } = guest()
+      const calls = [eventfd(), eventfd()] as const
+      for (const call of calls) interrupts.connect(0, call)
+      interrupts.disconnect(0, calls[0])
+      interrupts.mask(0, true)
+      interrupts.disconnect(0, calls[1])
+      interrupts.mask(0, false)
+      for (const call of calls) {
+        call.signal()
+        assert.equal(requested(), false)
+        assert.equal(call.read(), 1n)
+      }
+    })
+
+    it('are refused for an eventfd that has its interrupt, and for a vector that is not there', () => {
+      const { interrupts } = guest()
+      const call = eventfd()
+      interrupts.connect(0, call)
+      assert.throws(() => interrupts.connect(0, call), refusal('EBUSY', /already/))
+      assert.throws(() => interrupts.connect(1, eventfd()), { code: 'ERR_OPTION_RANGE' })
+    })
+  })
+})
