@@ -18,6 +18,7 @@
             'native/sys/ethtool.cc',
             'native/sys/eventfd.cc',
             'native/sys/file.cc',
+            'native/sys/guest_bus.cc',
             'native/sys/kvm.cc',
             'native/sys/memory.cc',
             'native/sys/netlink.cc',
@@ -26,6 +27,7 @@
             'native/sys/ring_loop.cc',
             'native/sys/split_ring.cc',
             'native/sys/tun.cc',
+            'native/sys/vcpu_thread.cc',
             'native/sys/vhost.cc',
             'native/wrap/convert.cc',
             'native/wrap/files.cc',
@@ -35,6 +37,7 @@
             'native/wrap/poller.cc',
             'native/wrap/ring.cc',
             'native/wrap/tun.cc',
+            'native/wrap/vcpu.cc',
             'native/wrap/vhost.cc',
           ],
           # Not an include directory, which <sys/ioctl.h> would find native/sys/ioctl.h in. Relative to build/.

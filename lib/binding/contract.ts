@@ -26,6 +26,16 @@ export interface NativeRing {
   readonly [kind]: 'ring'
 }
 
+/** What lies at the addresses at which the guests of one VM leave their vCPUs. */
+export interface NativeBus {
+  readonly [kind]: 'bus'
+}
+
+/** A thread that runs a vCPU. */
+export interface NativeVcpuThread {
+  readonly [kind]: 'vCPU thread'
+}
+
 /** One entry of VHOST_SET_MEM_TABLE. */
 export interface MemTableRegion {
   guest_phys_addr: number
@@ -287,6 +297,33 @@ export interface Binding {
   /** struct kvm_lapic_state, filled: the local APIC's registers. */
   kvmGetLapic(vcpu: NativeFd, lapic: Uint8Array): void
   kvmSetLapic(vcpu: NativeFd, lapic: Uint8Array): void
+
+  busCreate(): NativeBus
+  /** Accesses within the window are asked with `id`. EEXIST: it overlaps another. EINVAL: it ends beyond the space. */
+  busAdd(bus: NativeBus, space: 'ports' | 'memory', address: number, size: number, id: number): void
+  /** ENOENT: no window begins there. */
+  busRemove(bus: NativeBus, space: 'ports' | 'memory', address: number): void
+  closeBus(bus: NativeBus): void
+
+  /**
+   * A thread for the vCPU, held until vcpuResume. `ask` is called on this thread for an access to a window, and the vCPU
+   * waits for what it returns; `ended` once, when the vCPU runs no more: KVM_EXIT_* and what KVM says of it, or an errno.
+   */
+  vcpuStart(
+    vcpu: NativeFd,
+    runSize: number,
+    id: number,
+    bus: NativeBus,
+    ask: (window: number, offset: number, width: number, write: boolean, value: number) => number,
+    ended: (exitReason: number, detail: number, errno: number) => void,
+  ): NativeVcpuThread
+  /** Returns once no instruction of the guest runs. */
+  vcpuPause(thread: NativeVcpuThread): void
+  vcpuResume(thread: NativeVcpuThread): void
+  /** Writes the values of VCPU_COUNTERS, in that order. */
+  vcpuCounters(thread: NativeVcpuThread, counters: Float64Array): void
+  /** Ends the thread, and waits for it. May be called from within `ask`. */
+  closeVcpuThread(thread: NativeVcpuThread): void
 
   ringCreate(config: RingConfig): NativeRing
   /** Kicks go to another eventfd from now on, which is kept open as the one before was. */

@@ -2,6 +2,8 @@
 
 import { KVM_LAPIC, KVM_REGS, KVM_SREGS } from '../abi/kvm.ts'
 import { binding, FdHandle, type Hints, type NativeFd, systemCall } from '../binding/index.ts'
+import type { GuestBus } from './guest-bus.ts'
+import { type VcpuEnd, VcpuThread } from './vcpu-thread.ts'
 
 const noIrqchip = 'The VM has no interrupt controllers: call createIrqchip() before the vCPU is made.'
 
@@ -20,15 +22,28 @@ export class KvmVcpu extends FdHandle {
   /** Its APIC id. */
   readonly id: number
 
+  readonly #runSize: number
+
   /** @internal {@link KvmVm.createVcpu} makes them. */
-  constructor(native: NativeFd, id: number) {
+  constructor(native: NativeFd, id: number, runSize: number) {
     super(native, `vCPU ${id}`)
     this.id = id
+    this.#runSize = runSize
   }
 
   #call<T>(operation: (fd: NativeFd) => T): T {
     const fd = this.native
     return systemCall(() => operation(fd), { subject: this.label, hints })
+  }
+
+  /**
+   * A thread that runs it, once that is resumed. Registers are to be set before, or while it is paused.
+   * @param ended called once, when the vCPU cannot go on
+   * @throws {SystemCallError} `EAGAIN`, `EBUSY`, `ENOMEM`
+   */
+  start(bus: GuestBus, ended: (end: VcpuEnd) => void): VcpuThread {
+    const { id, label } = this
+    return new VcpuThread(this.native, { id, label, runSize: this.#runSize, bus }, ended)
   }
 
   /**

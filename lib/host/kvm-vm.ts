@@ -39,8 +39,12 @@ export class KvmVm extends FdHandle {
   /** How many of its memory there are: the next one's number. */
   #slots = 0
 
-  private constructor(native: NativeFd, label: string) {
+  readonly #path: string
+  #runSize: number | undefined
+
+  private constructor(native: NativeFd, label: string, path: string) {
     super(native, label)
+    this.#path = path
   }
 
   /**
@@ -51,14 +55,14 @@ export class KvmVm extends FdHandle {
   static create({ path = KVM_DEVICE }: { path?: string } = {}): KvmVm {
     return withDevice(path, (kvm) => {
       const native = systemCall(() => binding().kvmCreateVm(kvm), { subject: path, hints })
-      return new KvmVm(native, 'the VM')
+      return new KvmVm(native, 'the VM', path)
     })
   }
 
   /** Takes over the fd of a VM that somebody else made. @throws {SystemCallError} `EBADF` */
-  static fromFd(fd: number): KvmVm {
+  static fromFd(fd: number, { path = KVM_DEVICE }: { path?: string } = {}): KvmVm {
     const label = `VM fd ${fd}`
-    return new KvmVm(adoptFd(fd, label), label)
+    return new KvmVm(adoptFd(fd, label), label, path)
   }
 
   /** KVM_GET_API_VERSION, which is 12. @throws {SystemCallError} as `create` */
@@ -180,11 +184,15 @@ export class KvmVm extends FdHandle {
 
   /** KVM_CREATE_VCPU. @param id its APIC id, from 0 on. @throws {SystemCallError} `EEXIST`, `EINVAL`, `EMFILE` */
   createVcpu(id: number): KvmVcpu {
-    return new KvmVcpu(
-      this.#call((fd) => binding().kvmCreateVcpu(fd, id), { id }),
-      id,
-    )
+    this.#runSize ??= vcpuMmapSize(this.#path)
+    const native = this.#call((fd) => binding().kvmCreateVcpu(fd, id), { id })
+    return new KvmVcpu(native, id, this.#runSize)
   }
+}
+
+/** KVM_GET_VCPU_MMAP_SIZE: bytes of struct kvm_run and what follows it; the same for every vCPU of this kernel. */
+function vcpuMmapSize(path: string): number {
+  return withDevice(path, (kvm) => systemCall(() => binding().kvmGetVcpuMmapSize(kvm), { subject: path, hints }))
 }
 
 function withDevice<T>(path: string, use: (kvm: NativeFd) => T): T {

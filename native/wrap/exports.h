@@ -11,6 +11,7 @@ void export_vhost(Napi::Env env, Napi::Object exports);
 void export_tun(Napi::Env env, Napi::Object exports);
 void export_poller(Napi::Env env, Napi::Object exports);
 void export_kvm(Napi::Env env, Napi::Object exports);
+void export_vcpu(Napi::Env env, Napi::Object exports);
 void export_ring(Napi::Env env, Napi::Object exports);
 
 }  // namespace vhostnet::wrap

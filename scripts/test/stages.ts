@@ -37,6 +37,7 @@ const core = [
   'vhost-ioctls',
   'tun-ioctls',
   'kvm',
+  'vcpu',
   'memory',
   'bad-input',
   'stop-start',
