@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
-import { KvmVcpu, KvmVm, LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
+import { GuestBus, KvmVcpu, KvmVm, LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
 import { diffSoon, resources } from '../support/resources.ts'
@@ -171,6 +171,7 @@ describe('the lifetime of handles', () => {
           setSystemRegisters: (vcpu: KvmVcpu) => vcpu.setSystemRegisters(new Uint8Array(312)),
           getLapic: (vcpu: KvmVcpu) => vcpu.getLapic(),
           setLapic: (vcpu: KvmVcpu) => vcpu.setLapic(new Uint8Array(1024)),
+          start: (vcpu: KvmVcpu) => vcpu.start(new GuestBus(), () => undefined),
         },
       },
       {
