@@ -30,6 +30,8 @@ export const ERROR_CODES = {
   ERR_NOT_ACTIVE: 'the operation needs a running queue pair',
   ERR_ALREADY_ACTIVE: 'the queue pair is running already',
   ERR_NOT_DRAINED: 'the device did not return every buffer in time',
+  ERR_KERNEL_IMAGE: 'a file is no kernel that this machine can boot',
+  ERR_MEMORY_TOO_SMALL: 'a machine has too little memory for its kernel, or its initial RAM disk',
   ERR_PLATFORM: 'this operating system or runtime cannot do it',
   ERR_NO_BINDING: 'the native addon could not be loaded',
 } as const
@@ -110,6 +112,9 @@ export class NetHeaderError extends VhostNetError {}
 /** The object is in the wrong state for the call: `ERR_CLOSED`, `ERR_NOT_ACTIVE`, `ERR_ALREADY_ACTIVE`, … */
 export class StateError extends VhostNetError {}
 
+/** A machine cannot boot what it was given: `ERR_KERNEL_IMAGE`, `ERR_MEMORY_TOO_SMALL`. */
+export class BootError extends VhostNetError {}
+
 /** The platform or the installation cannot do it: `ERR_PLATFORM`, `ERR_NO_BINDING`. */
 export class UnsupportedError extends VhostNetError {}
 
@@ -122,6 +127,7 @@ for (const type of [
   QueueError,
   DeviceError,
   NetHeaderError,
+  BootError,
   StateError,
   UnsupportedError,
 ]) {

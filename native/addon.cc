@@ -13,6 +13,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   vhostnet::wrap::export_poller(env, exports);
   vhostnet::wrap::export_kvm(env, exports);
   vhostnet::wrap::export_vcpu(env, exports);
+  vhostnet::wrap::export_registers(env, exports);
   vhostnet::wrap::export_ring(env, exports);
   return exports;
 }

@@ -8,7 +8,7 @@ import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { runChild } from './lab/child.ts'
 import { missingHere } from './lab/here.ts'
-import { defaultKernel } from './lab/kernels.ts'
+import { defaultKernel, provideKernel } from './lab/kernels.ts'
 import { cacheDirectory, projectRoot } from './lab/project.ts'
 import { coreStages, type Stage, stagesOf } from './test/stages.ts'
 
@@ -16,6 +16,8 @@ interface Counts {
   readonly passed: number
   readonly failed: number
   readonly skipped: number
+  /** Each that failed, and why. */
+  readonly failures: readonly string[]
 }
 
 const { values: options } = parseArgs({
@@ -23,6 +25,7 @@ const { values: options } = parseArgs({
     unit: { type: 'boolean', default: false },
     'package-tests': { type: 'boolean', default: false },
     'kernel-tests': { type: 'boolean', default: false },
+    'guest-tests': { type: 'boolean', default: false },
     'lab-tests': { type: 'boolean', default: false },
     // The unit tests and the core of the kernel tests.
     core: { type: 'boolean', default: false },
@@ -57,13 +60,15 @@ const mochaCommand = (stage: Stage): string[] => {
 
 const labCommand = (
   kernel: string,
-  quietTimeout: number,
+  { testTimeout, cpus }: Stage,
   variables: readonly string[],
   command: readonly string[],
 ): string[] => [
   process.execPath,
   path.join(projectRoot, 'dist/scripts/lab/main.js'),
-  ...['--kernel', kernel, '--out', outDirectory, '--timeout', '3600', '--quiet-timeout', String(quietTimeout)],
+  // A test that hangs reaches its own limit first, and says so.
+  ...['--kernel', kernel, '--out', outDirectory, '--timeout', '3600', '--quiet-timeout', String(testTimeout + 60)],
+  ...(cpus === undefined ? [] : ['--cpus', String(cpus)]),
   ...variables.flatMap((assignment) => ['--env', assignment]),
   ...['--', ...command],
 ]
@@ -76,21 +81,20 @@ const runStage = async (stage: Stage, prefix: string | undefined): Promise<Count
   const start = performance.now()
   const command = mochaCommand(stage)
   const variables = [`MOCHA_COUNTS=${countsFile}`, ...options.env]
+  // Inside the lab nothing can be fetched.
+  for (const guest of stage.guestKernels ?? []) await provideKernel(guest)
   // The variables are the tests' own: they may be such as would end QEMU.
-  // A test that hangs reaches its own limit first, and says so.
-  const quietTimeout = stage.testTimeout + 60
   const status = await runChild(
-    kernel === undefined ? ['env', ...variables, ...command] : labCommand(kernel, quietTimeout, variables, command),
+    kernel === undefined ? ['env', ...variables, ...command] : labCommand(kernel, stage, variables, command),
     process.env,
     prefix,
   )
   const counts: Counts = existsSync(countsFile)
     ? (JSON.parse(readFileSync(countsFile, 'utf8')) as Counts)
-    : { passed: 0, failed: 0, skipped: 0 }
+    : { passed: 0, failed: 0, skipped: 0, failures: [] }
   // A stage that ends badly after its last test, or before its first one, has failed as well.
   const broken = counts.failed === 0 && (status !== 0 || !existsSync(countsFile))
-  if (broken) say(`${name}: ended with exit code ${status}, which counts as one failure`)
-  const result = broken ? { ...counts, failed: 1 } : counts
+  const result = broken ? { ...counts, failed: 1, failures: [`ended with exit code ${status}`] } : counts
   say(
     `${name}: ${result.passed} passed, ${result.failed} failed in ${Math.round((performance.now() - start) / 1000)} s`,
   )
@@ -103,13 +107,15 @@ const width = Math.min(availableParallelism(), chosen.length)
 const longest = Math.max(...chosen.map(({ label }) => label.length))
 await mkdir(outDirectory, { recursive: true })
 
-let total: Counts = { passed: 0, failed: 0, skipped: 0 }
+let total = { passed: 0, failed: 0, skipped: 0 }
+const failures: string[] = []
 let skippedInLab = 0
 const left = [...chosen]
 const runSome = async (): Promise<void> => {
   for (let stage = left.shift(); stage !== undefined; stage = left.shift()) {
     const prefix = width > 1 ? `${stage.label.padEnd(longest)} │ ` : undefined
-    const { passed, failed, skipped } = await runStage(stage, prefix)
+    const { passed, failed, skipped, failures: whys } = await runStage(stage, prefix)
+    failures.push(...whys.map((why) => `${stage.name}: ${why}`))
     // The lab has everything that a test can ask for: a skip in it hides something.
     if (stage.kernel !== undefined) skippedInLab += skipped
     total = { passed: total.passed + passed, failed: total.failed + failed, skipped: total.skipped + skipped }
@@ -117,6 +123,8 @@ const runSome = async (): Promise<void> => {
 }
 await Promise.all(Array.from({ length: width }, runSome))
 
+// Once more at the end, where they are seen however long the output was.
+for (const failure of failures) say(`failed: ${failure}`)
 if (skippedInLab > 0) say(`${skippedInLab} skipped in the lab, where nothing may be: this is a failure`)
 process.stdout.write(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped\n`)
 process.exitCode = total.failed > 0 || skippedInLab > 0 ? 1 : 0

@@ -31,6 +31,11 @@ export interface NativeBus {
   readonly [kind]: 'bus'
 }
 
+/** Registers that are served on the thread of the vCPU. */
+export interface NativeRegisters {
+  readonly [kind]: 'registers'
+}
+
 /** A thread that runs a vCPU. */
 export interface NativeVcpuThread {
   readonly [kind]: 'vCPU thread'
@@ -301,9 +306,21 @@ export interface Binding {
   busCreate(): NativeBus
   /** Accesses within the window are asked with `id`. EEXIST: it overlaps another. EINVAL: it ends beyond the space. */
   busAdd(bus: NativeBus, space: 'ports' | 'memory', address: number, size: number, id: number): void
+  /** Accesses there are the registers' own, without JavaScript. */
+  busAddRegisters(bus: NativeBus, space: 'ports' | 'memory', address: number, registers: NativeRegisters): void
   /** ENOENT: no window begins there. */
   busRemove(bus: NativeBus, space: 'ports' | 'memory', address: number): void
   closeBus(bus: NativeBus): void
+
+  /** A 16550A. Eventfds: its interrupt, and that there is something to take where there was nothing. */
+  serialCreate(interrupt: NativeFd, output: NativeFd): NativeRegisters
+  /** What the guest wrote since. */
+  serialTake(serial: NativeRegisters): Uint8Array
+  /** How many of the bytes the port had room for. */
+  serialPut(serial: NativeRegisters, bytes: Uint8Array): number
+  /** A clock in CMOS, with the host's time. */
+  rtcCreate(): NativeRegisters
+  closeRegisters(registers: NativeRegisters): void
 
   /**
    * A thread for the vCPU, held until vcpuResume. `ask` is called on this thread for an access to a window, and the vCPU

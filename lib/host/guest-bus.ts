@@ -1,6 +1,6 @@
 // What lies at the addresses at which the guests of one VM leave their vCPUs: windows of registers.
 
-import { binding, Handle, type Hints, type NativeBus, systemCall } from '../binding/index.ts'
+import { binding, Handle, type Hints, type NativeBus, type NativeRegisters, systemCall } from '../binding/index.ts'
 import type { Registers } from '../event/index.ts'
 
 /** x86's ports, or the guest-physical addresses that are no memory. */
@@ -26,14 +26,29 @@ export class GuestBus extends Handle<NativeBus> {
    * @throws {SystemCallError} `EEXIST` where the window overlaps another, `EINVAL` where it ends beyond the space
    */
   map(space: AddressSpace, address: number, registers: Registers): () => void {
-    const bus = this.native
     const id = this.#nextId++
-    const subject = `${space} at 0x${address.toString(16)}`
-    systemCall(() => binding().busAdd(bus, space, address, registers.size, id), { subject, hints })
+    const unmap = this.#add(space, address, (bus) => binding().busAdd(bus, space, address, registers.size, id))
     this.#windows.set(id, registers)
     return () => {
-      if (!this.#windows.delete(id) || this.closed) return
-      binding().busRemove(bus, space, address)
+      if (this.#windows.delete(id)) unmap()
+    }
+  }
+
+  /**
+   * The same for registers that the addon serves, on the vCPU's thread.
+   * @throws {SystemCallError} `EEXIST`, `EINVAL`
+   */
+  mapNative(space: AddressSpace, address: number, registers: Handle<NativeRegisters>): () => void {
+    return this.#add(space, address, (bus) => binding().busAddRegisters(bus, space, address, registers.native))
+  }
+
+  #add(space: AddressSpace, address: number, add: (bus: NativeBus) => void): () => void {
+    const bus = this.native
+    systemCall(() => add(bus), { subject: `${space} at 0x${address.toString(16)}`, hints })
+    let mapped = true
+    return () => {
+      if (mapped && !this.closed) binding().busRemove(bus, space, address)
+      mapped = false
     }
   }
 

@@ -18,4 +18,10 @@ Result<UniqueFd> adopt(int fd) {
   return UniqueFd(fd);
 }
 
+Result<UniqueFd> duplicate(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy.valid()) return system_error("fcntl");
+  return copy;
+}
+
 }  // namespace vhostnet

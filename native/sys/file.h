@@ -12,4 +12,7 @@ Result<UniqueFd> open_device(const char* path);
 // Takes over an fd that somebody else opened, and sets FD_CLOEXEC on it. EBADF: not open.
 Result<UniqueFd> adopt(int fd);
 
+// fcntl(fd, F_DUPFD_CLOEXEC): another number of the same open file. EMFILE.
+Result<UniqueFd> duplicate(int fd);
+
 }  // namespace vhostnet

@@ -12,6 +12,7 @@ void export_tun(Napi::Env env, Napi::Object exports);
 void export_poller(Napi::Env env, Napi::Object exports);
 void export_kvm(Napi::Env env, Napi::Object exports);
 void export_vcpu(Napi::Env env, Napi::Object exports);
+void export_registers(Napi::Env env, Napi::Object exports);
 void export_ring(Napi::Env env, Napi::Object exports);
 
 }  // namespace vhostnet::wrap

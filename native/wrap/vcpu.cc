@@ -7,6 +7,7 @@
 #include "wrap/convert.h"
 #include "wrap/exports.h"
 #include "wrap/handle.h"
+#include "wrap/registers.h"
 
 namespace vhostnet::wrap {
 
@@ -65,6 +66,14 @@ Value create_bus(const CallbackInfo& info) { return from_handle(info.Env(), std:
 Value add_window(const CallbackInfo& info) {
   GuestBus& bus = *to_open_handle<BusHandle>(info[0]).bus;
   GuestBus::Window window{to_size(info[3], "size"), to_uint32(info[4], "id"), nullptr};
+  value_or_throw(info.Env(), bus.add(to_space(info[1]), to_size(info[2], "address"), std::move(window)));
+  return info.Env().Undefined();
+}
+
+Value add_registers(const CallbackInfo& info) {
+  GuestBus& bus = *to_open_handle<BusHandle>(info[0]).bus;
+  RegistersHandle& handle = to_open_handle<RegistersHandle>(info[3]);
+  GuestBus::Window window{handle.size, 0, handle.registers};
   value_or_throw(info.Env(), bus.add(to_space(info[1]), to_size(info[2], "address"), std::move(window)));
   return info.Env().Undefined();
 }
@@ -154,9 +163,16 @@ Value close_thread(const CallbackInfo& info) {
 }
 
 constexpr Export kExports[] = {
-    {"busCreate", create_bus}, {"busAdd", add_window},      {"busRemove", remove_window},
-    {"closeBus", close_bus},   {"vcpuStart", start_thread}, {"vcpuPause", pause},
-    {"vcpuResume", resume},    {"vcpuCounters", counters},  {"closeVcpuThread", close_thread},
+    {"busCreate", create_bus},
+    {"busAdd", add_window},
+    {"busAddRegisters", add_registers},
+    {"busRemove", remove_window},
+    {"closeBus", close_bus},
+    {"vcpuStart", start_thread},
+    {"vcpuPause", pause},
+    {"vcpuResume", resume},
+    {"vcpuCounters", counters},
+    {"closeVcpuThread", close_thread},
 };
 
 }  // namespace

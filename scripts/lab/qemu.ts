@@ -59,6 +59,10 @@ export const qemuArguments = (options: MachineOptions): string[] => [
   // One thread runs all CPUs in turn. With one for each, QEMU before 8.1 may translate an instruction while another CPU
   // writes it (its commit deba78709a), which a kernel that patches its own code does not survive: 7.3 was once seen to
   // stop before /init on a breakpoint in sched_clock_cpu that was there no more.
+  //
+  // With several CPUs in that one thread a guest of the lab's KVM gets some of its interrupts twice: helper_vmrun leaves
+  // exception_index at the vector that it has injected, and where another CPU's turn comes before the next exit the
+  // vector is delivered again, even with interrupts off. Guests hang and crash of it: use one CPU for them.
   ...['-accel', 'tcg,thread=single'],
   ...(options.icount ? ['-icount', 'shift=3,sleep=off'] : []),
   // "max" has the virtualization extension, for a nested /dev/kvm.

@@ -5,7 +5,7 @@ import { defaultKernel, isKernelName, type KernelName, kernelNames } from '../la
 
 export interface Stage {
   /** The option that chooses it, together with others. */
-  readonly option: 'unit' | 'package-tests' | 'kernel-tests' | 'lab-tests'
+  readonly option: 'unit' | 'package-tests' | 'kernel-tests' | 'guest-tests' | 'lab-tests'
   /** In front of each line of its output, where others run beside it. */
   readonly label: string
   readonly name: string
@@ -15,6 +15,10 @@ export interface Stage {
   readonly testTimeout: number
   /** In the lab, on this kernel; on this machine if there is none. */
   readonly kernel?: KernelName
+  /** CPUs of the lab, where it is not as many as usual. */
+  readonly cpus?: number
+  /** Kernels of guests inside the lab. */
+  readonly guestKernels?: readonly KernelName[]
 }
 
 const kernelFile = (name: string): string => `kernel/${name}.test.js`
@@ -38,6 +42,7 @@ const core = [
   'tun-ioctls',
   'kvm',
   'vcpu',
+  'pc-ports',
   'memory',
   'bad-input',
   'stop-start',
@@ -115,6 +120,17 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
   return [
     ...full,
     ...others.map(inPart),
+    {
+      option: 'guest-tests',
+      label: 'guest',
+      name: `tests with guests on KVM, in the lab on ${kernel ?? defaultKernel}`,
+      files: ['guest/**/*.test.js'],
+      testTimeout: 180,
+      kernel: kernelNamed(kernel ?? defaultKernel),
+      // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
+      cpus: 1,
+      guestKernels: ['6.1'],
+    },
     { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
     {
       option: 'package-tests',

@@ -1,0 +1,3 @@
+// The vmm room's door.
+
+export { Vm, type VmEnd, type VmEvents, type VmOptions } from './vm.ts'

@@ -1,0 +1,165 @@
+// The serial port and the clock of a machine, as a program finds them that knows no driver.
+
+import assert from 'node:assert/strict'
+import { binding, Handle, type NativeRegisters } from '../../lib/binding/index.ts'
+import { Serial } from '../../lib/vmm/serial.ts'
+import { bytesAt } from '../support/bytes-at.ts'
+import { RealMode } from '../support/real-mode.ts'
+import { diffSoon, resources } from '../support/resources.ts'
+import { soon } from '../support/soon.ts'
+
+const COM1 = 0x3f8
+const RTC = 0x70
+const HLT = 0xf4
+
+/** `mov dx, port` */
+const port = (number: number): number[] => [0xba, number & 0xff, number >> 8]
+/** `mov al, value; out dx, al` */
+const out = (at: number, value: number): number[] => [...port(at), 0xb0, value, 0xee]
+/** `in al, dx; stosb`, to where es:di is: what was read is collected from address 0x8000 on. */
+const collect = (at: number): number[] => [...port(at), 0xec, 0xaa]
+const COLLECTED = 0x8000
+
+describe('the ports of a PC', () => {
+  let machine: RealMode | undefined
+  let held: ReturnType<typeof resources>
+
+  beforeEach(() => {
+    held = resources()
+  })
+
+  afterEach('nothing is left', async () => {
+    machine?.close()
+    machine = undefined
+    assert.deepEqual(await diffSoon(held, 5000), [])
+  })
+
+  const run = async (program: readonly number[], map: (machine: RealMode) => void): Promise<RealMode> => {
+    // cld, for stosb.
+    machine = new RealMode([0xfc, ...program, HLT], { rdi: BigInt(COLLECTED) })
+    const { thread, ends } = machine
+    map(machine)
+    thread.resume()
+    await soon('the end of the program', () => ends.length > 0)
+    assert.deepEqual(ends, [{ why: 'exit', exit: 'KVM_EXIT_HLT', detail: 0 }])
+    return machine
+  }
+  const collected = ({ memory }: RealMode, count: number): number[] => [...bytesAt(memory, COLLECTED, count)]
+
+  describe('a serial port', () => {
+    let output = ''
+    let serial: Serial
+
+    beforeEach(() => {
+      output = ''
+      serial = new Serial((bytes) => {
+        output += Buffer.from(bytes).toString('latin1')
+      })
+    })
+
+    afterEach(() => serial.close())
+
+    const runSerial = (...program: number[][]) => run(program.flat(), ({ bus }) => bus.mapNative('ports', COM1, serial))
+
+    it('sends what it is written, without anybody asked', async () => {
+      const { thread } = await runSerial(out(COM1, 0x68), out(COM1, 0x69))
+      await soon('the output', () => output === 'hi')
+      assert.equal(thread.counters().asked, 0)
+    })
+
+    it('receives what is typed, in order, and says when there is no more', async () => {
+      serial.write(Buffer.from('ab'))
+      const guest = await runSerial(...[5, 0, 5, 0, 5, 0].map((register) => collect(COM1 + register)))
+      assert.deepEqual(collected(guest, 6), [0x61, 0x61, 0x61, 0x62, 0x60, 0])
+    })
+
+    it('keeps more than it has room for, and has all of it in the end', async () => {
+      const typed = Buffer.alloc(10_000, 'x')
+      serial.write(typed)
+      // mov cx, 4096; again: in al, dx; loop again
+      const drain = [...port(COM1), 0xb9, 0x00, 0x10, 0xec, 0xe2, 0xfd]
+      const guest = await runSerial(drain, collect(COM1 + 5))
+      assert.deepEqual(collected(guest, 1), [0x60], 'the port itself is empty')
+      serial.flush()
+      machine?.close()
+      const rest = await runSerial(drain, collect(COM1 + 5), collect(COM1))
+      assert.deepEqual(collected(rest, 2), [0x60, 0])
+      serial.flush()
+      machine?.close()
+      // 10,000 − 2 × 4096 − 0
+      const last = await runSerial(
+        [...port(COM1), 0xb9, 0x0f, 0x07, 0xec, 0xe2, 0xfd],
+        collect(COM1 + 5),
+        collect(COM1),
+        collect(COM1 + 5),
+      )
+      assert.deepEqual(collected(last, 3), [0x61, 0x78, 0x60])
+    })
+
+    it('interrupts for a byte typed, once, where that is enabled', async () => {
+      await runSerial(out(COM1 + 1, 1))
+      assert.equal(serial.interrupt.read(), 0n)
+      serial.write(Buffer.from('a'))
+      serial.write(Buffer.from('b'))
+      assert.equal(serial.interrupt.read(), 1n)
+    })
+
+    it('interrupts when it can send, says why, and no more once it was asked', async () => {
+      const guest = await runSerial(out(COM1 + 1, 2), collect(COM1 + 2), collect(COM1 + 2))
+      assert.equal(serial.interrupt.read(), 1n)
+      assert.deepEqual(collected(guest, 2), [2, 1])
+    })
+
+    it('is a 16550A: with FIFOs, a divisor latch, a scratch register and a loop-back', async () => {
+      const guest = await runSerial(
+        [...out(COM1 + 2, 1), ...collect(COM1 + 2)],
+        [...out(COM1 + 3, 0x83), ...out(COM1, 12), ...out(COM1 + 1, 1), ...collect(COM1), ...collect(COM1 + 1)],
+        [...out(COM1 + 3, 3), ...collect(COM1 + 3)],
+        [...out(COM1 + 7, 0x5a), ...collect(COM1 + 7)],
+        [...out(COM1 + 4, 0x1f), ...collect(COM1 + 6), ...out(COM1, 0x33), ...collect(COM1), ...out(COM1 + 4, 3)],
+        collect(COM1 + 6),
+      )
+      assert.deepEqual(collected(guest, 8), [0xc1, 12, 1, 3, 0x5a, 0xf0, 0x33, 0xb0])
+      serial.flush()
+      assert.equal(output, '')
+    })
+  })
+
+  describe('a clock', () => {
+    const decimal = (bcd: number) => (bcd >> 4) * 10 + (bcd & 15)
+
+    it('has the time in UTC, and is never in the middle of an update', async () => {
+      const rtc = new Clock()
+      try {
+        const registers = [0x0a, 0x0b, 0x0d, 0, 2, 4, 7, 8, 9, 0x32]
+        const program = registers.flatMap((register) => [...out(RTC, register), ...collect(RTC + 1)])
+        const before = Math.floor(Date.now() / 1000)
+        const guest = await run(program, ({ bus }) => bus.mapNative('ports', RTC, rtc))
+        const after = Math.ceil(Date.now() / 1000)
+        const [a, b, d, second = 0, minute = 0, hour = 0, day = 0, month = 0, year = 0, century = 0] = collected(
+          guest,
+          10,
+        )
+        assert.deepEqual([a, b, d], [0x26, 2, 0x80])
+        const time =
+          Date.UTC(
+            decimal(century) * 100 + decimal(year),
+            decimal(month) - 1,
+            decimal(day),
+            decimal(hour),
+            decimal(minute),
+            decimal(second),
+          ) / 1000
+        assert.ok(time >= before && time <= after, `${before} <= ${time} <= ${after}`)
+      } finally {
+        rtc.close()
+      }
+    })
+  })
+})
+
+class Clock extends Handle<NativeRegisters> {
+  constructor() {
+    super(binding().rtcCreate(), 'the clock', (native) => binding().closeRegisters(native))
+  }
+}
