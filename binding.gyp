@@ -19,6 +19,7 @@
             'native/sys/eventfd.cc',
             'native/sys/file.cc',
             'native/sys/guest_bus.cc',
+            'native/sys/interrupt_status.cc',
             'native/sys/kvm.cc',
             'native/sys/memory.cc',
             'native/sys/netlink.cc',

@@ -304,8 +304,19 @@ export interface Binding {
   kvmSetLapic(vcpu: NativeFd, lapic: Uint8Array): void
 
   busCreate(): NativeBus
-  /** Accesses within the window are asked with `id`. EEXIST: it overlaps another. EINVAL: it ends beyond the space. */
-  busAdd(bus: NativeBus, space: 'ports' | 'memory', address: number, size: number, id: number): void
+  /**
+   * Accesses within the window are asked with `id`, but for those that lie within the part that is the registers' own.
+   * EEXIST: it overlaps another. EINVAL: it ends beyond the space.
+   */
+  busAdd(
+    bus: NativeBus,
+    space: 'ports' | 'memory',
+    address: number,
+    size: number,
+    id: number,
+    part: NativeRegisters | null,
+    partOffset: number,
+  ): void
   /** Accesses there are the registers' own, without JavaScript. */
   busAddRegisters(bus: NativeBus, space: 'ports' | 'memory', address: number, registers: NativeRegisters): void
   /** ENOENT: no window begins there. */
@@ -320,6 +331,17 @@ export interface Binding {
   serialPut(serial: NativeRegisters, bytes: Uint8Array): number
   /** A clock in CMOS, with the host's time. */
   rtcCreate(): NativeRegisters
+  /** InterruptStatus and InterruptACK of virtio over MMIO, for so many queues. */
+  interruptStatusCreate(queues: number): NativeRegisters
+  interruptStatusStarted(status: NativeRegisters, started: boolean): void
+  /** A queue's used index lies in the mapping, or is what interruptStatusUsed says. */
+  interruptStatusBegin(status: NativeRegisters, queue: number, mapping: NativeMapping | null, offset: number): void
+  interruptStatusUsed(status: NativeRegisters, queue: number, used: number): void
+  interruptStatusEnd(status: NativeRegisters, queue: number): void
+  interruptStatusConfig(status: NativeRegisters): void
+  interruptStatusReset(status: NativeRegisters): void
+  registersRead(registers: NativeRegisters, offset: number, width: number): number
+  registersWrite(registers: NativeRegisters, offset: number, width: number, value: number): void
   closeRegisters(registers: NativeRegisters): void
 
   /**

@@ -2,6 +2,7 @@
 
 export type { Doorbell, Doorbells } from './doorbells.ts'
 export { EventFd } from './eventfd.ts'
+export { InterruptStatus } from './interrupt-status.ts'
 export type { Interrupts } from './interrupts.ts'
 export { type Watch, type WatchOptions, watchReadable } from './poller.ts'
-export type { Registers } from './registers.ts'
+export type { NativePart, Registers } from './registers.ts'

@@ -1,5 +1,14 @@
 // A window of registers: what a bus calls when its guest reads or writes there.
 
+import type { Handle, NativeRegisters } from '../binding/index.ts'
+
+/** Bytes of a window that the addon serves by itself. */
+export interface NativePart {
+  /** Bytes from the window's first one. */
+  readonly offset: number
+  readonly registers: Handle<NativeRegisters>
+}
+
 /**
  * A window of device registers. The bus that embeds it knows at which guest address it lies.
  *
@@ -11,6 +20,8 @@
 export interface Registers {
   /** Bytes. */
   readonly size: number
+  /** A part to which a bus with vCPU threads can lead accesses without JavaScript. `read` and `write` take them too. */
+  readonly nativePart?: NativePart
   /** @param offset bytes from the window's first byte. */
   read(offset: number, width: number): number
   write(offset: number, width: number, value: number): void

@@ -21,13 +21,17 @@ export class GuestBus extends Handle<NativeBus> {
   }
 
   /**
-   * Accesses of the guest at `address` on are the registers' from now on, on this thread, with their vCPU waiting.
+   * Accesses of the guest at `address` on are the registers' from now on, on this thread, with their vCPU waiting; those
+   * to their native part are served on the vCPU's.
    * @returns undoes it
    * @throws {SystemCallError} `EEXIST` where the window overlaps another, `EINVAL` where it ends beyond the space
    */
   map(space: AddressSpace, address: number, registers: Registers): () => void {
     const id = this.#nextId++
-    const unmap = this.#add(space, address, (bus) => binding().busAdd(bus, space, address, registers.size, id))
+    const { size, nativePart } = registers
+    const unmap = this.#add(space, address, (bus) => {
+      binding().busAdd(bus, space, address, size, id, nativePart?.registers.native ?? null, nativePart?.offset ?? 0)
+    })
     this.#windows.set(id, registers)
     return () => {
       if (this.#windows.delete(id)) unmap()

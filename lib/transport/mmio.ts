@@ -5,14 +5,19 @@
 // any access. Selectors that name nothing read as what is not there: no features, a queue of size 0.
 
 import { VIRTIO_CONFIG_S, VIRTIO_F } from '../abi/virtio.ts'
-import { VIRTIO_MMIO, VIRTIO_MMIO_INT, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_VERSION_2 } from '../abi/virtio-mmio.ts'
-import { type Doorbell, type Doorbells, EventFd, type Interrupts, type Registers } from '../event/index.ts'
+import { VIRTIO_MMIO, VIRTIO_MMIO_MAGIC, VIRTIO_MMIO_VERSION_2 } from '../abi/virtio-mmio.ts'
+import {
+  type Doorbell,
+  type Doorbells,
+  EventFd,
+  InterruptStatus,
+  type Interrupts,
+  type NativePart,
+  type Registers,
+} from '../event/index.ts'
 import { checkInteger, checkObject } from '../options.ts'
 import { Teardown } from '../teardown.ts'
 import { type DeviceTransport, featureSet, type VirtioDevice, type Virtqueue, type VringPart } from '../virtio/index.ts'
-import { UsedMoved } from './used-moved.ts'
-
-const { VIRTIO_MMIO_INT_VRING: VRING, VIRTIO_MMIO_INT_CONFIG: CONFIG } = VIRTIO_MMIO_INT
 
 /** The least window, as others have it. */
 const LEAST_SIZE = 0x200
@@ -63,15 +68,14 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
   readonly withheld = WITHHELD
   /** Bytes: control registers and configuration space, 512 at least. */
   readonly size: number
+  /** InterruptStatus and InterruptACK, which a guest accesses once for each interrupt. */
+  readonly nativePart: NativePart
   readonly #device: VirtioDevice
   readonly #address: number | undefined
   readonly #vendorId: number
   readonly #configCall: EventFd
   readonly #undo = new Teardown()
-  readonly #usedMoved = new UsedMoved()
-  /** A configuration event that was not acknowledged; and whether a read has shown it. */
-  #configEvent = false
-  #configShown = false
+  readonly #interruptStatus: InterruptStatus
   #deviceFeaturesSel = 0
   #driverFeaturesSel = 0
   #queueSel = 0
@@ -92,8 +96,10 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
     this.#device = device
     this.#address = address
     this.size = Math.max(LEAST_SIZE, VIRTIO_MMIO.VIRTIO_MMIO_CONFIG + device.config.size)
-    this.#configCall = this.#undo.own(EventFd.create('the configuration interrupt'))
+    this.#interruptStatus = this.#undo.own(new InterruptStatus(device.queues.length))
+    this.nativePart = { offset: VIRTIO_MMIO.VIRTIO_MMIO_INTERRUPT_STATUS, registers: this.#interruptStatus }
     try {
+      this.#configCall = this.#undo.own(EventFd.create('the configuration interrupt'))
       for (const call of [this.#configCall, ...device.queues.map((queue) => queue.call)]) {
         interrupts.connect(VECTOR, call)
         this.#undo.add(() => interrupts.disconnect(VECTOR, call))
@@ -102,7 +108,7 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
     } catch (error) {
       throw this.#undo.unwind(error)
     }
-    device.attach(this)
+    this.#undo.add(device.attach(this))
   }
 
   #assignDoorbells(doorbells: Doorbells, address: number): void {
@@ -150,7 +156,7 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
       case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_READY:
         return this.#queue?.ready === true ? 1 : 0
       case VIRTIO_MMIO.VIRTIO_MMIO_INTERRUPT_STATUS:
-        return this.#interruptStatus()
+        return this.#readInterruptStatus()
       case VIRTIO_MMIO.VIRTIO_MMIO_STATUS:
         return this.#device.status
       // No region of shared memory exists: each has this length and this base.
@@ -182,7 +188,7 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
         this.#device.notify(value)
         return
       case VIRTIO_MMIO.VIRTIO_MMIO_INTERRUPT_ACK:
-        this.#acknowledge(value)
+        this.#interruptStatus.acknowledge(value)
         return
       case VIRTIO_MMIO.VIRTIO_MMIO_STATUS:
         this.#device.writeStatus(value)
@@ -201,10 +207,11 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
         queue.size = value
         return
       case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_READY:
-        this.#writeReady(queue, value)
+        if (value === 1) this.#device.enableQueue(queue)
+        else if (value === 0) this.#device.disableQueue(queue)
         return
       case VIRTIO_MMIO.VIRTIO_MMIO_QUEUE_RESET:
-        if (value === 1) this.#resetQueue(queue)
+        if (value === 1) this.#device.resetQueue(queue)
         return
       default: {
         const part = ADDRESS_REGISTERS.get(offset)
@@ -217,47 +224,43 @@ export class VirtioMmioTransport implements Registers, DeviceTransport {
     return this.#device.queue(this.#queueSel)
   }
 
-  #writeReady(queue: Virtqueue, value: number): void {
-    if (value === 1 && !queue.ready) {
-      this.#usedMoved.begin(queue)
-      this.#device.enableQueue(queue)
-    } else if (value === 0) {
-      this.#usedMoved.end(queue)
-      this.#device.disableQueue(queue)
+  #readInterruptStatus(): number {
+    for (const queue of this.#device.queues) this.#tellUsed(queue)
+    return this.#interruptStatus.read()
+  }
+
+  /** Of a queue in memory that is not native, which is served on this thread. */
+  #tellUsed(queue: Virtqueue): void {
+    if (queue.ready && queue.usedIndexPlace() === undefined) {
+      this.#interruptStatus.setUsed(queue.index, queue.usedIndex() ?? 0)
     }
-  }
-
-  #resetQueue(queue: Virtqueue): void {
-    if (!this.#device.negotiated(VIRTIO_F.VIRTIO_F_RING_RESET)) return
-    this.#usedMoved.end(queue)
-    this.#device.resetQueue(queue)
-  }
-
-  /** Computed when asked, from the rings: kernel and guest pass interrupts along without this process. */
-  #interruptStatus(): number {
-    const started = (this.#device.status & VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_DRIVER_OK) !== 0
-    this.#configShown = this.#configEvent
-    return (started && this.#usedMoved.read() ? VRING : 0) | (this.#configEvent ? CONFIG : 0)
-  }
-
-  /** Takes back what the last read showed. What came since has an interrupt of its own, which must find it here. */
-  #acknowledge(bits: number): void {
-    if (bits & VRING) this.#usedMoved.acknowledge()
-    if (bits & CONFIG && this.#configShown) this.#configEvent = false
   }
 
   /** @internal For the device. */
   configChanged(): void {
-    this.#configEvent = true
-    this.#configShown = false
+    this.#interruptStatus.configChanged()
     this.#configCall.signal()
   }
 
   /** @internal For the device. */
+  statusChanged(status: number): void {
+    this.#interruptStatus.setStarted((status & VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_DRIVER_OK) !== 0)
+  }
+
+  /** @internal For the device. */
+  queueEnabled(queue: Virtqueue): void {
+    this.#interruptStatus.begin(queue.index, queue.usedIndexPlace())
+  }
+
+  /** @internal For the device. */
+  queueDisabled(queue: Virtqueue): void {
+    this.#tellUsed(queue)
+    this.#interruptStatus.end(queue.index)
+  }
+
+  /** @internal For the device. */
   reset(): void {
-    this.#configEvent = false
-    this.#configShown = false
-    this.#usedMoved.reset()
+    this.#interruptStatus.reset()
     this.#deviceFeaturesSel = 0
     this.#driverFeaturesSel = 0
     this.#queueSel = 0

@@ -55,6 +55,12 @@ export interface DeviceTransport {
   readonly withheld: bigint
   /** The guest is to be told that configuration space or status changed. */
   configChanged(): void
+  /** The status is another one; what follows from it has not begun. */
+  statusChanged(status: number): void
+  /** A queue was enabled, and does not run yet. */
+  queueEnabled(queue: Virtqueue): void
+  /** A queue is about to be disabled or reset, and runs no more. */
+  queueDisabled(queue: Virtqueue): void
   /** The device was reset. */
   reset(): void
 }
@@ -156,9 +162,12 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
     return this.queues[index]
   }
 
-  /** Binds the device to its transport. There is one; the guest has not seen the device before. */
-  attach(transport: DeviceTransport): void {
+  /** Binds the device to its transport. There is one; the guest has not seen the device before. @returns undoes it */
+  attach(transport: DeviceTransport): () => void {
     this.#transport = transport
+    return () => {
+      this.#transport = undefined
+    }
   }
 
   /** What the driver may accept: the same at any time. */
@@ -235,12 +244,14 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
       this.fault(error, queue)
       return
     }
+    this.#transport?.queueEnabled(queue)
     if (this.#active) this.#startQueue(queue)
   }
 
   /** The driver disables a queue; what it wrote stays. */
   disableQueue(queue: Virtqueue): void {
     this.#stopQueue(queue)
+    if (queue.ready) this.#transport?.queueDisabled(queue)
     queue.disable()
   }
 
@@ -248,6 +259,7 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
   resetQueue(queue: Virtqueue): void {
     if (!this.negotiated(VIRTIO_F.VIRTIO_F_RING_RESET)) return
     this.#stopQueue(queue)
+    if (queue.ready) this.#transport?.queueDisabled(queue)
     queue.reset()
   }
 
@@ -322,6 +334,7 @@ export abstract class VirtioDevice extends EventEmitter<VirtioDeviceEvents> {
   #setStatus(status: number): void {
     if (status === this.#status) return
     this.#status = status
+    this.#transport?.statusChanged(status)
     queueMicrotask(() => this.emit('state', statusNames(status)))
   }
 

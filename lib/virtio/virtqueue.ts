@@ -3,7 +3,7 @@
 import { vringSizes } from '../abi/virtio.ts'
 import { QueueError } from '../errors.ts'
 import { EventFd } from '../event/index.ts'
-import { type GuestMemory, NativeMemory } from '../memory/index.ts'
+import { type GuestMemory, type MappedRange, NativeMemory } from '../memory/index.ts'
 import type { SplitRingPlace } from './split-ring.ts'
 import { checkVring, type Vring } from './vring.ts'
 
@@ -117,6 +117,12 @@ export class Virtqueue {
     this.disable()
     this.#size = this.sizeMax
     this.#addresses = { desc: 0n, avail: 0n, used: 0n }
+  }
+
+  /** Where the used index lies, for who reads it natively; undefined where memory is not native, or while not ready. */
+  usedIndexPlace(): MappedRange | undefined {
+    if (this.#vring === undefined || !(this.#memory instanceof NativeMemory)) return undefined
+    return this.#memory.locate(this.#vring.used + 2, 2)
   }
 
   /**

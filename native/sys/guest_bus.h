@@ -23,11 +23,19 @@ class GuestBus {
  public:
   enum class Space : uint8_t { kPorts, kMemory };
 
-  // Served by `registers`, or, where there are none, by whoever knows what `id` is.
+  // Its bytes from `native_offset` on are served by `registers`; the others by whoever knows what `id` is.
   struct Window {
     uint64_t size;
     uint32_t id;
     std::shared_ptr<NativeRegisters> registers;
+    uint64_t native_offset;
+    uint64_t native_size;
+
+    // All of the access is.
+    bool is_native(uint64_t offset, uint32_t width) const {
+      return offset >= native_offset && offset - native_offset < native_size &&
+             width <= native_size - (offset - native_offset);
+    }
   };
   struct Place {
     Window window;

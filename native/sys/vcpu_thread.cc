@@ -198,9 +198,9 @@ uint32_t VcpuThread::access_part(GuestBus::Space space, uint64_t address, uint32
     return UINT32_MAX;
   }
   const auto& [window, offset] = *place;
-  if (!window.registers) return ask({window.id, offset, width, write, value});
-  if (!write) return window.registers->read(offset, width);
-  window.registers->write(offset, width, value);
+  if (!window.is_native(offset, width)) return ask({window.id, offset, width, write, value});
+  if (!write) return window.registers->read(offset - window.native_offset, width);
+  window.registers->write(offset - window.native_offset, width, value);
   return 0;
 }
 

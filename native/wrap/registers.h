@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "sys/interrupt_status.h"
 #include "sys/serial.h"
 #include "wrap/handle.h"
 
@@ -19,11 +20,15 @@ class RegistersHandle final : public Handle {
   uint64_t size;
   // The same, where it is one.
   std::shared_ptr<Serial> serial;
+  std::shared_ptr<InterruptStatus> interrupt_status;
 
  private:
   void release() override {
+    // What it maps is let go of on this thread: a vCPU's may still be at it.
+    if (interrupt_status) interrupt_status->reset();
     registers.reset();
     serial.reset();
+    interrupt_status.reset();
   }
 };
 

@@ -65,7 +65,13 @@ Value create_bus(const CallbackInfo& info) { return from_handle(info.Env(), std:
 
 Value add_window(const CallbackInfo& info) {
   GuestBus& bus = *to_open_handle<BusHandle>(info[0]).bus;
-  GuestBus::Window window{to_size(info[3], "size"), to_uint32(info[4], "id"), nullptr};
+  GuestBus::Window window{to_size(info[3], "size"), to_uint32(info[4], "id"), nullptr, 0, 0};
+  if (!info[5].IsNull()) {
+    RegistersHandle& part = to_open_handle<RegistersHandle>(info[5]);
+    window.registers = part.registers;
+    window.native_offset = to_size(info[6], "offset");
+    window.native_size = part.size;
+  }
   value_or_throw(info.Env(), bus.add(to_space(info[1]), to_size(info[2], "address"), std::move(window)));
   return info.Env().Undefined();
 }
@@ -73,7 +79,7 @@ Value add_window(const CallbackInfo& info) {
 Value add_registers(const CallbackInfo& info) {
   GuestBus& bus = *to_open_handle<BusHandle>(info[0]).bus;
   RegistersHandle& handle = to_open_handle<RegistersHandle>(info[3]);
-  GuestBus::Window window{handle.size, 0, handle.registers};
+  GuestBus::Window window{handle.size, 0, handle.registers, 0, handle.size};
   value_or_throw(info.Env(), bus.add(to_space(info[1]), to_size(info[2], "address"), std::move(window)));
   return info.Env().Undefined();
 }

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
-import { EventFd } from '../../lib/event/index.ts'
+import { EventFd, InterruptStatus } from '../../lib/event/index.ts'
 import { GuestBus, KvmVcpu, KvmVm, LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
@@ -172,6 +172,21 @@ describe('the lifetime of handles', () => {
           getLapic: (vcpu: KvmVcpu) => vcpu.getLapic(),
           setLapic: (vcpu: KvmVcpu) => vcpu.setLapic(new Uint8Array(1024)),
           start: (vcpu: KvmVcpu) => vcpu.start(new GuestBus(), () => undefined),
+        },
+      },
+      {
+        name: 'InterruptStatus',
+        make: () => new InterruptStatus(1),
+        prototypes: [InterruptStatus.prototype],
+        uses: {
+          setStarted: (status: InterruptStatus) => status.setStarted(true),
+          begin: (status: InterruptStatus) => status.begin(0),
+          setUsed: (status: InterruptStatus) => status.setUsed(0, 1),
+          end: (status: InterruptStatus) => status.end(0),
+          configChanged: (status: InterruptStatus) => status.configChanged(),
+          reset: (status: InterruptStatus) => status.reset(),
+          read: (status: InterruptStatus) => status.read(),
+          acknowledge: (status: InterruptStatus) => status.acknowledge(3),
         },
       },
       {

@@ -44,7 +44,8 @@ function checkNumbers({ pairs, tap, bulk, conservation, verdict, faults, unsettl
   assert.equal(total(pairs.map(({ rx }) => rx.frames)), tx_packets)
   assert.equal(total(pairs.map(({ rx }) => rx.bytes)), tx_bytes)
   assert.ok(conservation.tx.exact && conservation.rx.exact && conservation.positionsAgree)
-  assert.equal(total(pairs.map((pair) => pair.bulk.lost)), tx_dropped)
+  // The host's own frames, neighbour discovery among them, can be dropped as well.
+  assert.ok(total(pairs.map((pair) => pair.bulk.lost)) <= tx_dropped)
   assert.ok(bulk.txFrames > 0 && bulk.rxFrames > 0)
   for (const { ping, bulk, tx, rx, received, hostMac } of pairs) {
     assert.equal(hostMac, tap.mac)

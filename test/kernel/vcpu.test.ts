@@ -1,7 +1,7 @@
 // vCPU threads: what a guest's accesses come to, and how a thread is held and ended, whatever it is doing.
 
 import assert from 'node:assert/strict'
-import type { Registers } from '../../lib/event/index.ts'
+import { InterruptStatus, type Registers } from '../../lib/event/index.ts'
 import { MMIO, RealMode } from '../support/real-mode.ts'
 import { diffSoon, resources } from '../support/resources.ts'
 import { soon } from '../support/soon.ts'
@@ -91,6 +91,36 @@ describe('a vCPU thread', () => {
       assert.deepEqual(await ended(guest), halted)
       assert.deepEqual(window.log, ['write 0 1 0x78', 'write 2 2 0x5678', 'write 4 4 0x12345678', 'read 8 4'])
       assert.equal(guest.vcpu.getRegisters().rax, 0xffff_fff0n)
+    })
+
+    it('the native part of a window on its own thread, and only what lies wholly within it', async () => {
+      using status = new InterruptStatus(1)
+      status.setStarted(true)
+      status.begin(0)
+      status.setUsed(0, 1)
+      status.configChanged()
+      // mov eax,[4]; mov ebx,eax; mov eax,3; mov [8],eax; mov eax,[4]; mov ecx,eax; mov eax,[2]; mov eax,[6]; hlt
+      const program = [
+        [0x66, 0xa1, 4, 0, 0x66, 0x89, 0xc3],
+        [0x66, 0xb8, 3, 0, 0, 0, 0x66, 0xa3, 8, 0],
+        [0x66, 0xa1, 4, 0, 0x66, 0x89, 0xc1],
+        [0x66, 0xa1, 2, 0, 0x66, 0xa1, 10, 0, HLT],
+      ]
+      const guest = boot(program.flat())
+      const window = new Recorded(16)
+      guest.bus.map('memory', MMIO, {
+        size: 16,
+        nativePart: { offset: 4, registers: status },
+        read: (...access) => window.read(...access),
+        write: (...access) => window.write(...access),
+      })
+      guest.thread.resume()
+      assert.deepEqual(await ended(guest), halted)
+      assert.deepEqual(window.log, ['read 2 4', 'read 10 4'])
+      const { rbx, rcx } = guest.vcpu.getRegisters()
+      assert.deepEqual([rbx, rcx], [3n, 0n])
+      assert.equal(status.read(), 0)
+      assert.equal(guest.thread.counters().asked, 2)
     })
 
     it('what has no window with ones, and counts it', async () => {

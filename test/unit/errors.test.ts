@@ -6,6 +6,7 @@ import { inspect } from 'node:util'
 import * as errors from '../../lib/errors.ts'
 
 const {
+  BootError,
   DeviceError,
   ERROR_CODES,
   FeatureNegotiationError,
@@ -33,6 +34,7 @@ const samples: readonly errors.VhostNetError[] = [
   new QueueError('ERR_QUEUE_SIZE', 'a ring of 3'),
   new DeviceError('ERR_DEVICE_NEEDS_RESET', 'the device needs a reset'),
   new NetHeaderError('ERR_HEADER_FRAME', 'gso_size is 0'),
+  new BootError('ERR_KERNEL_IMAGE', 'no kernel'),
   new StateError('ERR_CLOSED', 'closed'),
   new UnsupportedError('ERR_PLATFORM', 'not on darwin'),
 ]

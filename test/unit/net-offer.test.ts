@@ -159,7 +159,14 @@ describe('the offer of a virtio-net device', () => {
   it('is explained with what the transport withholds', () => {
     make()
     const withheld = featureSet(VIRTIO_F.VIRTIO_RING_F_EVENT_IDX)
-    rig!.device.attach({ withheld, configChanged: () => undefined, reset: () => undefined })
+    rig!.device.attach({
+      withheld,
+      configChanged: () => undefined,
+      statusChanged: () => undefined,
+      queueEnabled: () => undefined,
+      queueDisabled: () => undefined,
+      reset: () => undefined,
+    })
     assert.equal(explained('VIRTIO_RING_F_EVENT_IDX').refused?.by, 'transport')
   })
 })
