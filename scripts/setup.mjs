@@ -38,6 +38,8 @@ const labPackages = [
  * @type {Record<string, SystemPackage[]>}
  */
 const optionalPackages = {
+  // Programs of the guests that the tests boot.
+  '--guests': [{ name: 'ethtool', command: 'ethtool' }],
   '--lint': [{ name: 'clang-format', command: 'clang-format' }],
   '--asan': [{ name: 'cmake', command: 'cmake' }],
   '--prebuild': crossCompilers(),

@@ -14,6 +14,7 @@ import type { VirtioDevice } from '../virtio/index.ts'
 import { type MmioDevice, writeTables } from './acpi/tables.ts'
 import { enterKernel, loadBootFiles } from './boot.ts'
 import { cpuidOf } from './cpuid.ts'
+import { KEYBOARD_CONTROLLER_PORT, KeyboardController } from './keyboard-controller.ts'
 import { MEMORY_MAP, memoryRegions } from './memory-map.ts'
 import { POWER, PowerRegisters } from './power.ts'
 import { Serial } from './serial.ts'
@@ -109,6 +110,7 @@ export class Vm extends EventEmitter<VmEvents> {
     this.#bus.mapNative('ports', COM1.port, this.#serial)
     this.#bus.mapNative('ports', RTC_PORT, this.#all.own(new Rtc()))
     this.#bus.map('ports', POWER_PORT, new PowerRegisters((why) => this.#end({ why })))
+    this.#bus.map('ports', KEYBOARD_CONTROLLER_PORT, new KeyboardController(() => this.#end({ why: 'reset' })))
   }
 
   #createVcpus(smp: number): void {

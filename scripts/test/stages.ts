@@ -43,6 +43,7 @@ const core = [
   'kvm',
   'vcpu',
   'pc-ports',
+  'vmm',
   'memory',
   'bad-input',
   'stop-start',
@@ -129,7 +130,7 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
       kernel: kernelNamed(kernel ?? defaultKernel),
       // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
       cpus: 1,
-      guestKernels: ['6.1'],
+      guestKernels: ['6.1', '6.12'],
     },
     { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
     {

@@ -1,104 +1,84 @@
-// A stock Debian kernel on KVM: it finds the machine's devices by itself, and uses them with its own drivers.
+// Stock kernels of Debian, with the drivers that came with them, on our machine and our NICs.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { RtNetlink } from '../../lib/host/index.ts'
-import { VirtioNet } from '../../lib/nic.ts'
-import { Teardown } from '../../lib/teardown.ts'
-import { Vm, type VmEnd } from '../../lib/vmm/index.ts'
-import { provideKernel } from '../../scripts/lab/kernels.ts'
-import { sections, writeGuestInitramfs } from '../support/guest-initramfs.ts'
+import type { KernelName } from '../../scripts/lab/kernels.ts'
 import { diffSoon, resources } from '../support/resources.ts'
+import { StockGuest } from '../support/stock-guest.ts'
 
+const MAC = '52:54:00:12:34:56'
+const MTU = 9000
 const HOST = '10.5.0.1'
 const GUEST = '10.5.0.2'
-const APPEND =
-  'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd pci=off'
 
-describe('a stock guest of Linux 6.1 with one NIC over MMIO', () => {
-  let held: ReturnType<typeof resources>
-  let output = ''
-  let end: VmEnd | undefined
-  let guest: Map<string, string>
-  let offered: bigint
-  let agreed: bigint | undefined
+const stories: { kernel: KernelName; smp: number; queuePairs: number }[] = [
+  { kernel: '6.1', smp: 1, queuePairs: 1 },
+  { kernel: '6.12', smp: 4, queuePairs: 4 },
+]
 
-  before('boots, and runs to its end', async () => {
-    held = resources()
-    const all = new Teardown()
-    try {
-      const kernel = await provideKernel('6.1')
-      const directory = mkdtempSync(path.join(tmpdir(), 'guest-'))
-      all.add(() => rmSync(directory, { recursive: true }))
-      const initrd = path.join(directory, 'initrd')
-      writeGuestInitramfs(kernel, initrd, {
-        uname: 'uname -r; nproc',
-        link: `ip addr add ${GUEST}/24 dev eth0; ip link set eth0 up; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu`,
-        ping: `ping -c 5 -i 0.2 ${HOST}`,
-        features: 'cat /sys/bus/virtio/devices/virtio0/features',
-        interrupts: 'grep virtio0 /proc/interrupts',
-        off: 'poweroff -f',
-      })
-      const vm = new Vm({ kernel: kernel.vmlinux, initrd, append: APPEND })
-      const mac = '52:54:00:12:34:56'
-      const nic = all.own(await VirtioNet.open({ memory: vm.memory, mac, backend: { tap: { ifname: 'guest0' } } }))
-      all.own(vm)
-      vm.on('console', (bytes) => {
-        output += Buffer.from(bytes).toString('latin1')
-        // Before it is off: a driver may reset its device then.
-        if (output.includes('=== off')) agreed ??= nic.accepted
-      })
-      const netlink = all.own(RtNetlink.open())
-      const index = (await netlink.getLink({ ifname: 'guest0' }))?.index as number
-      await netlink.addAddress(index, { address: HOST, prefixLength: 24 })
-      await netlink.setLink(index, { up: true })
-      vm.attach(nic)
-      const ended = new Promise<VmEnd>((resolve) => {
-        vm.once('end', resolve)
-      })
-      vm.start()
-      end = await Promise.race([ended, setTimeout(120_000, undefined, { ref: false })])
-      guest = sections(output)
-      offered = nic.offered
-    } finally {
-      all.run()
-    }
+for (const { kernel, smp, queuePairs } of stories) {
+  describe(`a stock guest of Linux ${kernel} with ${smp} processors and ${queuePairs} queue pairs`, () => {
+    let held: ReturnType<typeof resources>
+    let guest: StockGuest
+
+    before('boots', async () => {
+      held = resources()
+      const nic = { ifname: 'guest0', address: HOST, mac: MAC, host_mtu: MTU, queuePairs }
+      guest = await StockGuest.boot({ kernel, smp, nics: [nic] })
+    })
+
+    after('is closed', () => guest?.close())
+
+    const nic = () => guest.nics[0]!
+    const asked = () => guest.vm.counters().reduce((sum, counters) => sum + counters.asked, 0)
+
+    it('is that kernel, on that many processors', async () => {
+      const [release, processors] = (await guest.run('uname -r; nproc')).split('\n')
+      assert.ok(release?.startsWith(`${kernel}.`), release)
+      assert.equal(processors, String(smp))
+    })
+
+    it('finds the NIC with its address and its MTU', async () => {
+      const found = await guest.run('cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ls -1 /sys/class/net')
+      assert.equal(found, `${MAC}\n${MTU}\neth0\nlo\n`)
+    })
+
+    it('agrees with the device on the features, bit for bit', async () => {
+      await guest.run(`ip addr add ${GUEST}/24 dev eth0; ip link set eth0 up`)
+      const bits = (await guest.run('cat /sys/class/net/eth0/device/features')).trim()
+      assert.equal(bits.length, 64)
+      assert.equal(BigInt(`0b${[...bits].reverse().join('')}`), nic().accepted & ((1n << 64n) - 1n))
+      assert.equal(nic().accepted & ~nic().offered, 0n)
+    })
+
+    it('reaches the host, and neither kicks nor interrupts wake anybody here', async () => {
+      const before = asked()
+      for (const size of [0, 56, 8972]) {
+        assert.match(await guest.run(`ping -c 3 -i 0.1 -s ${size} ${HOST}`), / 0% packet loss/)
+      }
+      assert.equal(asked() - before, 0)
+    })
+
+    it('is told by ethtool what drives it, and how many queues it has', async () => {
+      assert.match(await guest.run('ethtool -i eth0'), /^driver: virtio_net\n/)
+      const [most, current] = [...(await guest.run('ethtool -l eth0')).matchAll(/^Combined:\s+(\d+)/gm)]
+      assert.equal(most?.[1], String(queuePairs))
+      assert.equal(current?.[1], String(queuePairs))
+    })
+
+    it('is interrupted by edges of a pin of the I/O APIC', async () => {
+      assert.match(await guest.run('grep virtio /proc/interrupts'), /IO-APIC +5-edge +virtio0/)
+    })
+
+    it('switches the machine off', async () => {
+      guest.vm.write('poweroff -f\n')
+      const late = setTimeout(60_000, undefined, { ref: false })
+      assert.deepEqual(await Promise.race([guest.ended, late]), { why: 'poweroff' })
+    })
+
+    it('leaves nothing behind', async () => {
+      guest.close()
+      assert.deepEqual(await diffSoon(held, 5000), [])
+    })
   })
-
-  it('is that kernel, on one processor', () => {
-    assert.match(guest.get('uname') ?? output, /^6\.1\.0-\d+-amd64\n1\n/)
-  })
-
-  it('has the NIC with its address and MTU', () => {
-    assert.match(guest.get('link') ?? '', /52:54:00:12:34:56\n1500\n/)
-  })
-
-  it('reaches the host', () => {
-    assert.match(guest.get('ping') ?? '', /5 packets transmitted, 5 packets received, 0% packet loss/)
-  })
-
-  it('agrees with the device on the features, bit for bit', () => {
-    const bits = (guest.get('features') ?? '').trim()
-    assert.equal(bits.length, 64)
-    assert.equal(
-      [...bits].reduceRight((mask, bit) => (mask << 1n) | BigInt(bit), 0n),
-      agreed,
-    )
-    assert.equal((agreed as bigint) & ~offered, 0n)
-  })
-
-  it('is interrupted by an edge of a pin of the I/O APIC', () => {
-    assert.match(guest.get('interrupts') ?? '', /IO-APIC +5-edge +virtio0/)
-  })
-
-  it('switches the machine off', () => {
-    assert.deepEqual(end, { why: 'poweroff' })
-  })
-
-  it('leaves nothing behind', async () => {
-    assert.deepEqual(await diffSoon(held, 5000), [])
-  })
-})
+}

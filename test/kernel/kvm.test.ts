@@ -5,8 +5,6 @@ import {
   KVM_API_VERSION,
   KVM_CAP,
   KVM_CPUID_ENTRY2,
-  KVM_IRQ_ROUTING,
-  KVM_IRQ_ROUTING_ENTRY,
   KVM_LAPIC,
   KVM_PIT_SPEAKER_DUMMY,
   KVM_SREGS,
@@ -14,7 +12,7 @@ import {
 import { SystemCallError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
 import { KvmVm } from '../../lib/host/index.ts'
-import { KvmDoorbells, KvmInterrupts } from '../../lib/kvm/index.ts'
+import { GsiRoutes, KvmDoorbells, KvmInterrupts } from '../../lib/kvm/index.ts'
 import { GuestMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { diffSoon, resources } from '../support/resources.ts'
@@ -163,12 +161,10 @@ describe('KVM', () => {
       const made = vm()
       made.createIrqchip()
       const vcpu = all.own(made.createVcpu(0))
-      const route = new DataView(new ArrayBuffer(KVM_IRQ_ROUTING_ENTRY.size))
-      route.setUint32(KVM_IRQ_ROUTING_ENTRY.gsi, GSI, true)
-      route.setUint32(KVM_IRQ_ROUTING_ENTRY.type, KVM_IRQ_ROUTING.KVM_IRQ_ROUTING_MSI, true)
-      route.setUint32(KVM_IRQ_ROUTING_ENTRY.msi.address_lo, 0xfee0_0000, true)
-      route.setUint32(KVM_IRQ_ROUTING_ENTRY.msi.data, VECTOR, true)
-      made.setGsiRouting(new Uint8Array(route.buffer))
+      const routes = new GsiRoutes(made, { first: GSI, count: 2 })
+      const [gsi] = routes.allocate(1) as [number]
+      routes.setMessage(gsi, { address: 0xfee0_0000n, data: VECTOR })
+      routes.commit()
       const fresh = vcpu.getLapic()
       new DataView(fresh.buffer).setUint32(KVM_LAPIC.spiv, 0x1ff, true)
       vcpu.setLapic(fresh)
@@ -177,7 +173,7 @@ describe('KVM', () => {
         return ((lapic.getUint32(KVM_LAPIC.irr + 16 * (VECTOR >> 5), true) >>> (VECTOR & 31)) & 1) === 1
       }
       const acknowledge = () => vcpu.setLapic(fresh)
-      return { interrupts: new KvmInterrupts(made, [GSI]), requested, acknowledge }
+      return { interrupts: new KvmInterrupts(made, [gsi]), routes, gsi, requested, acknowledge }
     }
 
     // A message is delivered within the write that signals; one that had been signalled before, by a thread of the kernel.
@@ -189,6 +185,45 @@ describe('KVM', () => {
       assert.equal(requested(), false)
       call.signal()
       assert.equal(requested(), true)
+    })
+
+    it('go where the table says since it was last set, and nowhere without a message', async () => {
+      const { interrupts, routes, gsi, requested, acknowledge } = guest()
+      const call = eventfd()
+      interrupts.connect(0, call)
+      routes.setMessage(gsi, undefined)
+      call.signal()
+      assert.equal(requested(), true, 'not yet set')
+      acknowledge()
+      routes.commit()
+      call.signal()
+      assert.equal(requested(), false)
+      routes.setMessage(gsi, { address: 0xfee0_0000n, data: VECTOR })
+      routes.commit()
+      call.signal()
+      assert.equal(requested(), true)
+    })
+
+    it('have GSIs of the range they were given, the lowest first, and no others', () => {
+      const { routes, gsi } = guest()
+      assert.equal(gsi, GSI)
+      assert.throws(() => routes.allocate(2), { name: 'InvalidOptionError', code: 'ERR_OPTION_RANGE' })
+      assert.deepEqual(routes.allocate(1), [GSI + 1])
+      routes.release([GSI, GSI])
+      assert.throws(() => routes.setMessage(GSI, undefined), { code: 'ERR_OPTION_RANGE' })
+      assert.deepEqual(routes.allocate(1), [GSI])
+    })
+
+    it('are as many in one table, beside the pins, as 128 queue pairs have vectors', () => {
+      const made = vm()
+      made.createIrqchip()
+      const table = new GsiRoutes(made)
+      const gsis = table.allocate(258)
+      for (const [i, each] of gsis.entries()) table.setMessage(each, { address: 0xfee0_0000n, data: i })
+      table.commit()
+      for (const bytes of [47, 49]) {
+        assert.throws(() => new GsiRoutes(made, { others: new Uint8Array(bytes) }), { code: 'ERR_OPTION_RANGE' })
+      }
     })
 
     it('of eventfds that were signalled before they were connected come, once', async () => {

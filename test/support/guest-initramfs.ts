@@ -1,19 +1,44 @@
-// The first and only root of a guest: busybox, the modules of virtio over MMIO, and a script.
+// The first and only root of a guest: busybox, Debian's programs with their libraries, modules of its kernel, and a shell.
 
+import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Kernel } from '../../scripts/lab/kernels.ts'
 import { NewcArchive } from '../../scripts/lab/newc.ts'
 
-const applets = ['cat', 'grep', 'insmod', 'ip', 'mount', 'nproc', 'ping', 'poweroff', 'reboot', 'sh', 'uname']
+const BUSYBOX = '/bin/busybox'
+const programs = ['/usr/sbin/ethtool']
+const modules = ['virtio_mmio', 'virtio_net']
 
-/** Files of modules, each behind the ones that it needs. */
-function moduleFiles({ root, release }: Kernel, names: readonly string[]): string[] {
+/** Said behind each command's output, with its number and its status. */
+export const PROMPT = '=== '
+
+/**
+ * The console is a terminal: without echo, and without a carriage return before each line's end. Commands are read from
+ * it line by line, each one's output is followed by its number and its status.
+ */
+const INIT = `#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+stty -echo -onlcr
+for module in $(cat /modules/order); do insmod "/modules/$module"; done
+number=0
+echo '${PROMPT}'$number 0
+while IFS= read -r line; do
+  number=$((number + 1))
+  eval "$line" < /dev/null 2>&1
+  echo '${PROMPT}'$number $?
+done
+`
+
+/** Files of modules, each behind the ones that it needs; those that are built into the kernel are not among them. */
+function moduleFiles({ root, release }: Kernel): string[] {
   const directory = path.join(root, 'lib/modules', release)
   const ordered = new Set<string>()
   for (const line of readFileSync(path.join(directory, 'modules.dep'), 'utf8').split('\n')) {
     const [file = '', needed = ''] = line.split(':')
-    if (!names.includes(path.basename(file, '.ko'))) continue
+    if (!modules.includes(path.basename(file, '.ko'))) continue
     // depmod lists what a module needs from the nearest to the farthest.
     for (const each of needed.split(' ').filter(Boolean).reverse()) ordered.add(each)
     ordered.add(file)
@@ -21,35 +46,24 @@ function moduleFiles({ root, release }: Kernel, names: readonly string[]): strin
   return [...ordered].map((file) => path.join(directory, file))
 }
 
-/**
- * Writes it to `file`. What each section prints is between its name and the next one's, in lines of their own; see
- * {@link sections}.
- */
-export function writeGuestInitramfs(kernel: Kernel, file: string, script: Readonly<Record<string, string>>): void {
-  const archive = new NewcArchive()
-  for (const directory of ['proc', 'sys', 'dev']) archive.directory(directory)
-  archive.file('bin/busybox', readFileSync('/bin/busybox'))
-  for (const applet of applets) archive.symlink(`bin/${applet}`, 'busybox')
-  const modules = moduleFiles(kernel, ['virtio_mmio', 'virtio_net'])
-  for (const each of modules) archive.file(`modules/${path.basename(each)}`, readFileSync(each))
-  const lines = [
-    '#!/bin/sh',
-    'mount -t proc proc /proc',
-    'mount -t sysfs sys /sys',
-    'mount -t devtmpfs dev /dev',
-    ...modules.map((each) => `insmod /modules/${path.basename(each)}`),
-    ...Object.entries(script).flatMap(([name, commands]) => [`echo '${MARK}${name}'`, commands]),
-  ]
-  archive.file('init', `${lines.join('\n')}\n`)
-  writeFileSync(file, archive.finish())
+/** Every file that the dynamic linker loads for a program, itself among them. */
+function librariesOf(program: string): string[] {
+  const listed = execFileSync('ldd', [program], { encoding: 'utf8' })
+  return [...listed.matchAll(/(\/\S+) \(0x/g)].map(([, file]) => file as string)
 }
 
-const MARK = '=== '
-
-/** What a guest's sections printed, by their names. */
-export function sections(console: string): Map<string, string> {
-  const parts = console.replaceAll('\r', '').split(MARK).slice(1)
-  return new Map(
-    parts.map((part): [string, string] => [part.slice(0, part.indexOf('\n')), part.slice(part.indexOf('\n') + 1)]),
-  )
+export function writeGuestInitramfs(kernel: Kernel, file: string): void {
+  const archive = new NewcArchive()
+  for (const directory of ['proc', 'sys', 'dev', 'tmp']) archive.directory(directory)
+  archive.file('bin/busybox', readFileSync(BUSYBOX))
+  const applets = execFileSync(BUSYBOX, ['--list'], { encoding: 'utf8' }).split('\n').filter(Boolean)
+  for (const applet of applets) if (applet !== 'busybox') archive.symlink(`bin/${applet}`, 'busybox')
+  for (const each of new Set([...programs, ...programs.flatMap(librariesOf)])) {
+    archive.file(each.slice(1), readFileSync(each))
+  }
+  const files = moduleFiles(kernel)
+  for (const each of files) archive.file(`modules/${path.basename(each)}`, readFileSync(each))
+  archive.file('modules/order', files.map((each) => `${path.basename(each)}\n`).join(''))
+  archive.file('init', INIT)
+  writeFileSync(file, archive.finish())
 }

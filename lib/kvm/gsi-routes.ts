@@ -1,0 +1,126 @@
+// Which message or pin each GSI of a VM raises (KVM_SET_GSI_ROUTING), and which GSIs are still free.
+
+import { KVM_IOAPIC_NUM_PINS, KVM_IRQ_ROUTING, KVM_IRQ_ROUTING_ENTRY, KVM_IRQCHIP } from '../abi/kvm.ts'
+import { InvalidOptionError } from '../errors.ts'
+import type { KvmVm } from '../host/index.ts'
+import { checkInteger, checkObject } from '../options.ts'
+
+/** KVM_MAX_IRQ_ROUTES (arch/x86/include/asm/kvm_host.h). */
+const MOST_GSIS = 4096
+const PIC_PINS = 16
+const PIC_CHIP_PINS = 8
+/** The pin that the second PIC is connected to. */
+const CASCADE = 2
+
+/** A message-signalled interrupt: what the device would write, and where. */
+export interface Message {
+  /** Guest-physical, 64 bits. */
+  readonly address: bigint
+  /** 32 bits. */
+  readonly data: number
+}
+
+export interface GsiRoutesOptions {
+  /** The GSIs that may be given away: `first` on, so many. Default all that are no pin of the I/O APIC. */
+  first?: number
+  count?: number
+  /**
+   * What else is in the VM's table: struct kvm_irq_routing_entry, one after the other. KVM replaces the whole table, so
+   * that an embedder with routes of its own hands them over here. Default those that KVM_CREATE_IRQCHIP makes.
+   */
+  others?: Uint8Array
+}
+
+/** The table of one VM. What changes is in effect with the next `commit`, in one system call however much it is. */
+export class GsiRoutes {
+  readonly #vm: KvmVm
+  readonly #others: Uint8Array
+  readonly #free: number[]
+  readonly #messages = new Map<number, Message | undefined>()
+
+  /** @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN` */
+  constructor(vm: KvmVm, options: GsiRoutesOptions = {}) {
+    checkObject(options, ['first', 'count', 'others'])
+    const first = checkInteger(options.first, 'first', 0, MOST_GSIS - 1, KVM_IOAPIC_NUM_PINS)
+    const count = checkInteger(options.count, 'count', 1, MOST_GSIS - first, MOST_GSIS - first)
+    const others = options.others ?? irqchipRoutes()
+    if (others.length % KVM_IRQ_ROUTING_ENTRY.size !== 0) {
+      throw new InvalidOptionError(
+        'ERR_OPTION_RANGE',
+        'others',
+        `must be whole entries, and has ${others.length} bytes`,
+      )
+    }
+    this.#vm = vm
+    this.#others = others.slice()
+    // The lowest is taken first.
+    this.#free = Array.from({ length: count }, (_, i) => first + count - 1 - i)
+  }
+
+  /**
+   * Takes GSIs, which raise nothing until they have a message.
+   * @throws {InvalidOptionError} `ERR_OPTION_RANGE` where there are not so many left; none is taken then
+   */
+  allocate(count: number): number[] {
+    checkInteger(count, 'count', 0, this.#free.length)
+    const gsis = this.#free.splice(this.#free.length - count).reverse()
+    for (const gsi of gsis) this.#messages.set(gsi, undefined)
+    return gsis
+  }
+
+  /** Gives them back: disconnected before, and without their messages after the next `commit`. */
+  release(gsis: readonly number[]): void {
+    for (const gsi of gsis) if (this.#messages.delete(gsi)) this.#free.push(gsi)
+    this.#free.sort((a, b) => b - a)
+  }
+
+  /** @param message undefined for none @throws {InvalidOptionError} `ERR_OPTION_RANGE` of a GSI that is not allocated */
+  setMessage(gsi: number, message: Message | undefined): void {
+    if (!this.#messages.has(gsi)) {
+      throw new InvalidOptionError('ERR_OPTION_RANGE', 'gsi', `must be one that was allocated, not ${gsi}`)
+    }
+    this.#messages.set(gsi, message)
+  }
+
+  /** KVM_SET_GSI_ROUTING, once. @throws {SystemCallError} `EINVAL`, `ENOMEM` */
+  commit(): void {
+    const messages = [...this.#messages].flatMap(([gsi, message]) =>
+      message === undefined ? [] : [route(gsi, message)],
+    )
+    this.#vm.setGsiRouting(Buffer.concat([this.#others, ...messages]))
+  }
+}
+
+function entry(gsi: number, type: number): DataView {
+  const view = new DataView(new ArrayBuffer(KVM_IRQ_ROUTING_ENTRY.size))
+  view.setUint32(KVM_IRQ_ROUTING_ENTRY.gsi, gsi, true)
+  view.setUint32(KVM_IRQ_ROUTING_ENTRY.type, type, true)
+  return view
+}
+
+function route(gsi: number, { address, data }: Message): Uint8Array {
+  const view = entry(gsi, KVM_IRQ_ROUTING.KVM_IRQ_ROUTING_MSI)
+  const { msi } = KVM_IRQ_ROUTING_ENTRY
+  view.setUint32(msi.address_lo, Number(address & 0xffff_ffffn), true)
+  view.setUint32(msi.address_hi, Number(address >> 32n), true)
+  view.setUint32(msi.data, data, true)
+  return new Uint8Array(view.buffer)
+}
+
+/** As KVM_CREATE_IRQCHIP has them: a GSI below 16 raises a pin of a PIC and one of the I/O APIC (irq_comm.c). */
+function irqchipRoutes(): Uint8Array {
+  const pin = (gsi: number, chip: number, number: number): Uint8Array => {
+    const view = entry(gsi, KVM_IRQ_ROUTING.KVM_IRQ_ROUTING_IRQCHIP)
+    view.setUint32(KVM_IRQ_ROUTING_ENTRY.irqchip.irqchip, chip, true)
+    view.setUint32(KVM_IRQ_ROUTING_ENTRY.irqchip.pin, number, true)
+    return new Uint8Array(view.buffer)
+  }
+  const { KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC } = KVM_IRQCHIP
+  const routes = Array.from({ length: KVM_IOAPIC_NUM_PINS }, (_, gsi) => {
+    const ioapic = pin(gsi, KVM_IRQCHIP_IOAPIC, gsi)
+    if (gsi >= PIC_PINS || gsi === CASCADE) return [ioapic]
+    const chip = gsi < PIC_CHIP_PINS ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE
+    return [ioapic, pin(gsi, chip, gsi % PIC_CHIP_PINS)]
+  })
+  return Buffer.concat(routes.flat())
+}
