@@ -4,138 +4,23 @@
 // `lib/binding/system-call.ts` turns it into a SystemCallError. A handle is released when it is closed, when it is
 // collected, and when its thread's environment ends, whichever is first.
 
-declare const kind: unique symbol
+import type { MachineBinding } from './machine-contract.ts'
+import type {
+  BpfInstruction,
+  IotlbMessage,
+  IotlbRequest,
+  MemTableRegion,
+  NativeFd,
+  NativeMapping,
+  NativePoller,
+  NativeRing,
+  RingConfig,
+  RingLoopConfig,
+  TunInterface,
+  VringAddresses,
+} from './natives.ts'
 
-/** An open file descriptor. */
-export interface NativeFd {
-  readonly [kind]: 'fd'
-}
-
-/** A range of memory shared with the kernel. */
-export interface NativeMapping {
-  readonly [kind]: 'mapping'
-}
-
-/** An epoll thread that reports readiness to the thread that made it. */
-export interface NativePoller {
-  readonly [kind]: 'poller'
-}
-
-/** The driver's end of one split virtqueue. */
-export interface NativeRing {
-  readonly [kind]: 'ring'
-}
-
-/** What lies at the addresses at which the guests of one VM leave their vCPUs. */
-export interface NativeBus {
-  readonly [kind]: 'bus'
-}
-
-/** Registers that are served on the thread of the vCPU. */
-export interface NativeRegisters {
-  readonly [kind]: 'registers'
-}
-
-/** A thread that runs a vCPU. */
-export interface NativeVcpuThread {
-  readonly [kind]: 'vCPU thread'
-}
-
-/** One entry of VHOST_SET_MEM_TABLE. */
-export interface MemTableRegion {
-  guest_phys_addr: number
-  memory_size: number
-  mapping: NativeMapping
-  /** Where in the mapping the region begins, in bytes. */
-  offset: number
-}
-
-/** The addresses of VHOST_SET_VRING_ADDR, host virtual. */
-export interface VringAddresses {
-  flags: number
-  desc_user_addr: bigint
-  used_user_addr: bigint
-  avail_user_addr: bigint
-  log_guest_addr: bigint
-}
-
-/** What VHOST_IOTLB_UPDATE and VHOST_IOTLB_INVALIDATE say. */
-export interface IotlbRequest {
-  /** VHOST_IOTLB_* */
-  type: number
-  iova: bigint
-  size: bigint
-  /** VHOST_ACCESS_* */
-  perm: number
-  /** Where the range lies, for an update: `size` bytes from `offset` of the mapping on. */
-  mapping?: NativeMapping
-  offset?: number
-}
-
-/** What the kernel asks of user space, VHOST_IOTLB_MISS. */
-export interface IotlbMessage {
-  type: number
-  iova: bigint
-  size: bigint
-  perm: number
-}
-
-/** One instruction of classic BPF: struct sock_filter. */
-export interface BpfInstruction {
-  /** 16 bits: BPF_LD, BPF_RET, … */
-  code: number
-  /** 8 bits: instructions to skip where a jump's condition holds. */
-  jt: number
-  /** 8 bits: where it does not. */
-  jf: number
-  /** 32 bits, unsigned. */
-  k: number
-}
-
-export interface TunInterface {
-  name: string
-  flags: number
-}
-
-/** Where a ring and its buffers lie; offsets are bytes into `mapping`. */
-export interface RingConfig {
-  mapping: NativeMapping
-  /** Guest-physical address of the mapping's first byte. */
-  guestAddress: number
-  /** Entries: a power of two, 2..32768. */
-  num: number
-  desc: number
-  avail: number
-  used: number
-  /** num × maxSegments descriptors of 16 bytes; used only with `indirect`. */
-  indirectTables: number
-  pool: number
-  bufferSize: number
-  bufferCount: number
-  maxSegments: number
-  /** Bytes of virtio-net header in front of each frame. */
-  vnetHdrLen: number
-  deviceWrites: boolean
-  eventIdx: boolean
-  indirect: boolean
-  mrgRxbuf: boolean
-  kick: NativeFd
-}
-
-/** A thread that keeps a ring in motion. */
-export interface RingLoopConfig {
-  call: NativeFd
-  /** An eventfd, signalled when it has ended by itself. */
-  done: NativeFd
-  /** How many to make available again. */
-  frames: number
-  /** Frames at most between two looks at whether the device wants a kick. */
-  batch: number
-  /** Chains that must be used, less one, before the device is to call; 0..32767. */
-  delay: number
-}
-
-export interface Binding {
+export interface Binding extends MachineBinding {
   openDevice(path: string): NativeFd
   adoptFd(fd: number): NativeFd
   /** The number of an open fd; throws once closed. */
@@ -262,107 +147,6 @@ export interface Binding {
   /** Whether the poller keeps the event loop alive; it does not when made. */
   pollerRef(poller: NativePoller, keepAlive: boolean): void
   closePoller(poller: NativePoller): void
-
-  /** KVM_GET_API_VERSION; 12. */
-  kvmGetApiVersion(kvm: NativeFd): number
-  /** KVM_CHECK_EXTENSION of /dev/kvm or a VM: 0 where it is not there. `capability`: KVM_CAP_* */
-  kvmCheckExtension(fd: NativeFd, capability: number): number
-  kvmCreateVm(kvm: NativeFd): NativeFd
-  kvmGetVcpuMmapSize(kvm: NativeFd): number
-  /** struct kvm_cpuid_entry2, one after the other. */
-  kvmGetSupportedCpuid(kvm: NativeFd): Uint8Array
-  kvmSetTssAddr(vm: NativeFd, address: number): void
-  kvmSetIdentityMapAddr(vm: NativeFd, address: number): void
-  kvmCreateIrqchip(vm: NativeFd): void
-  /** `flags`: KVM_PIT_SPEAKER_DUMMY */
-  kvmCreatePit2(vm: NativeFd, flags: number): void
-  /** Also keeps the mapping mapped until the VM's fd is closed or the slot gets another; null removes the slot. */
-  kvmSetUserMemoryRegion(
-    vm: NativeFd,
-    slot: number,
-    flags: number,
-    guestAddress: number,
-    mapping: NativeMapping | null,
-  ): void
-  /** The whole table: struct kvm_irq_routing_entry, one after the other. */
-  kvmSetGsiRouting(vm: NativeFd, entries: Uint8Array): void
-  /** `flags`: KVM_IRQFD_FLAG_DEASSIGN, or 0. */
-  kvmIrqfd(vm: NativeFd, event: NativeFd, gsi: number, flags: number): void
-  /** `flags`: KVM_IOEVENTFD_FLAG_*; `length` 0 is any. */
-  kvmIoeventfd(vm: NativeFd, event: NativeFd, address: number, length: number, datamatch: bigint, flags: number): void
-  kvmCreateVcpu(vm: NativeFd, id: number): NativeFd
-  /** struct kvm_cpuid_entry2, one after the other. */
-  kvmSetCpuid2(vcpu: NativeFd, entries: Uint8Array): void
-  /** struct kvm_regs, filled. */
-  kvmGetRegs(vcpu: NativeFd, regs: Uint8Array): void
-  kvmSetRegs(vcpu: NativeFd, regs: Uint8Array): void
-  /** struct kvm_sregs, filled. */
-  kvmGetSregs(vcpu: NativeFd, sregs: Uint8Array): void
-  kvmSetSregs(vcpu: NativeFd, sregs: Uint8Array): void
-  /** struct kvm_lapic_state, filled: the local APIC's registers. */
-  kvmGetLapic(vcpu: NativeFd, lapic: Uint8Array): void
-  kvmSetLapic(vcpu: NativeFd, lapic: Uint8Array): void
-
-  busCreate(): NativeBus
-  /**
-   * Accesses within the window are asked with `id`, but for those that lie within the part that is the registers' own.
-   * EEXIST: it overlaps another. EINVAL: it ends beyond the space.
-   */
-  busAdd(
-    bus: NativeBus,
-    space: 'ports' | 'memory',
-    address: number,
-    size: number,
-    id: number,
-    part: NativeRegisters | null,
-    partOffset: number,
-  ): void
-  /** Accesses there are the registers' own, without JavaScript. */
-  busAddRegisters(bus: NativeBus, space: 'ports' | 'memory', address: number, registers: NativeRegisters): void
-  /** ENOENT: no window begins there. */
-  busRemove(bus: NativeBus, space: 'ports' | 'memory', address: number): void
-  closeBus(bus: NativeBus): void
-
-  /** A 16550A. Eventfds: its interrupt, and that there is something to take where there was nothing. */
-  serialCreate(interrupt: NativeFd, output: NativeFd): NativeRegisters
-  /** What the guest wrote since. */
-  serialTake(serial: NativeRegisters): Uint8Array
-  /** How many of the bytes the port had room for. */
-  serialPut(serial: NativeRegisters, bytes: Uint8Array): number
-  /** A clock in CMOS, with the host's time. */
-  rtcCreate(): NativeRegisters
-  /** InterruptStatus and InterruptACK of virtio over MMIO, for so many queues. */
-  interruptStatusCreate(queues: number): NativeRegisters
-  interruptStatusStarted(status: NativeRegisters, started: boolean): void
-  /** A queue's used index lies in the mapping, or is what interruptStatusUsed says. */
-  interruptStatusBegin(status: NativeRegisters, queue: number, mapping: NativeMapping | null, offset: number): void
-  interruptStatusUsed(status: NativeRegisters, queue: number, used: number): void
-  interruptStatusEnd(status: NativeRegisters, queue: number): void
-  interruptStatusConfig(status: NativeRegisters): void
-  interruptStatusReset(status: NativeRegisters): void
-  registersRead(registers: NativeRegisters, offset: number, width: number): number
-  registersWrite(registers: NativeRegisters, offset: number, width: number, value: number): void
-  closeRegisters(registers: NativeRegisters): void
-
-  /**
-   * A thread for the vCPU, held until vcpuResume. `ask` is called on this thread for an access to a window, and the vCPU
-   * waits for what it returns; `ended` once, when the vCPU runs no more: KVM_EXIT_* and what KVM says of it, or an errno.
-   */
-  vcpuStart(
-    vcpu: NativeFd,
-    runSize: number,
-    id: number,
-    bus: NativeBus,
-    ask: (window: number, offset: number, width: number, write: boolean, value: number) => number,
-    ended: (exitReason: number, detail: number, errno: number) => void,
-  ): NativeVcpuThread
-  /** Returns once no instruction of the guest runs. */
-  vcpuPause(thread: NativeVcpuThread): void
-  vcpuResume(thread: NativeVcpuThread): void
-  /** Writes the values of VCPU_COUNTERS, in that order. */
-  vcpuCounters(thread: NativeVcpuThread, counters: Float64Array): void
-  /** Ends the thread, and waits for it. May be called from within `ask`. */
-  closeVcpuThread(thread: NativeVcpuThread): void
 
   ringCreate(config: RingConfig): NativeRing
   /** Kicks go to another eventfd from now on, which is kept open as the one before was. */

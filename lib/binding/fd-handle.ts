@@ -1,8 +1,8 @@
 // The owner of one file descriptor.
 
-import type { NativeFd } from './contract.ts'
 import { Handle } from './handle.ts'
 import { binding } from './load.ts'
+import type { NativeFd } from './natives.ts'
 import { systemCall } from './system-call.ts'
 
 /** One open file descriptor, close-on-exec, closed by `close()`. */

@@ -2,7 +2,6 @@
 
 import { EventEmitter } from 'node:events'
 import { KVM_IOAPIC_NUM_PINS, KVM_PIT_SPEAKER_DUMMY } from '../abi/kvm.ts'
-import { binding, Handle } from '../binding/index.ts'
 import { InvalidOptionError, StateError } from '../errors.ts'
 import { GuestBus, type KvmVcpu, KvmVm, type VcpuCounters, type VcpuEnd, type VcpuThread } from '../host/index.ts'
 import { KvmDoorbells, KvmInterrupts } from '../kvm/index.ts'
@@ -17,6 +16,7 @@ import { cpuidOf } from './cpuid.ts'
 import { KEYBOARD_CONTROLLER_PORT, KeyboardController } from './keyboard-controller.ts'
 import { MEMORY_MAP, memoryRegions } from './memory-map.ts'
 import { POWER, PowerRegisters } from './power.ts'
+import { Rtc } from './rtc.ts'
 import { Serial } from './serial.ts'
 
 const MiB = 1 << 20
@@ -218,12 +218,5 @@ export class Vm extends EventEmitter<VmEvents> {
 
   [Symbol.dispose](): void {
     this.close()
-  }
-}
-
-/** A clock in CMOS, served on the thread of the vCPU. */
-class Rtc extends Handle<ReturnType<ReturnType<typeof binding>['rtcCreate']>> {
-  constructor() {
-    super(binding().rtcCreate(), 'the clock', (native) => binding().closeRegisters(native))
   }
 }

@@ -1,7 +1,7 @@
 // The serial port and the clock of a machine, as a program finds them that knows no driver.
 
 import assert from 'node:assert/strict'
-import { binding, Handle, type NativeRegisters } from '../../lib/binding/index.ts'
+import { Rtc } from '../../lib/vmm/rtc.ts'
 import { Serial } from '../../lib/vmm/serial.ts'
 import { bytesAt } from '../support/bytes-at.ts'
 import { RealMode } from '../support/real-mode.ts'
@@ -129,7 +129,7 @@ describe('the ports of a PC', () => {
     const decimal = (bcd: number) => (bcd >> 4) * 10 + (bcd & 15)
 
     it('has the time in UTC, and is never in the middle of an update', async () => {
-      const rtc = new Clock()
+      const rtc = new Rtc()
       try {
         const registers = [0x0a, 0x0b, 0x0d, 0, 2, 4, 7, 8, 9, 0x32]
         const program = registers.flatMap((register) => [...out(RTC, register), ...collect(RTC + 1)])
@@ -157,9 +157,3 @@ describe('the ports of a PC', () => {
     })
   })
 })
-
-class Clock extends Handle<NativeRegisters> {
-  constructor() {
-    super(binding().rtcCreate(), 'the clock', (native) => binding().closeRegisters(native))
-  }
-}
