@@ -38,8 +38,14 @@ const labPackages = [
  * @type {Record<string, SystemPackage[]>}
  */
 const optionalPackages = {
-  // Programs of the guests that the tests boot.
-  '--guests': [{ name: 'ethtool', command: 'ethtool' }],
+  // Programs of the guests that the tests boot, of the host they talk to, and what unpacks their kernels.
+  '--guests': [
+    { name: 'ethtool', command: 'ethtool' },
+    { name: 'iperf3', command: 'iperf3' },
+    { name: 'socat', command: 'socat' },
+    { name: 'dnsmasq-base', command: 'dnsmasq' },
+    { name: 'lz4', command: 'lz4' },
+  ],
   '--lint': [{ name: 'clang-format', command: 'clang-format' }],
   '--asan': [{ name: 'cmake', command: 'cmake' }],
   '--prebuild': crossCompilers(),

@@ -144,4 +144,4 @@ export const KVM_SEGMENT = {
  * struct kvm_lapic_state. The spurious interrupt vector register, whose bit 8 switches the APIC on; and the interrupt
  * request register, 8 words of 32 bits, 16 bytes apart (Intel SDM volume 3, chapter 12).
  */
-export const KVM_LAPIC = { size: 1024, spiv: 0xf0, irr: 0x200 } as const
+export const KVM_LAPIC = { size: 1024, spiv: 0xf0, isr: 0x100, irr: 0x200 } as const

@@ -3,7 +3,7 @@
 export type { BpfInstruction, IotlbMessage } from '../binding/index.ts'
 export { ethtoolFeatures } from './ethtool.ts'
 export { type AddressSpace, GuestBus } from './guest-bus.ts'
-export { KvmVcpu, type RegisterName } from './kvm-vcpu.ts'
+export { KvmVcpu, type KvmVcpuState, type RegisterName } from './kvm-vcpu.ts'
 export { KvmVm } from './kvm-vm.ts'
 export type { NetNamespace } from './net-namespace.ts'
 export { probeVhostNet, type VhostNetAbilities } from './probe.ts'

@@ -2,6 +2,7 @@
 
 import { KVM_LAPIC, KVM_REGS, KVM_SREGS } from '../abi/kvm.ts'
 import { binding, FdHandle, type Hints, type NativeFd, systemCall } from '../binding/index.ts'
+import { SystemCallError } from '../errors.ts'
 import type { GuestBus } from './guest-bus.ts'
 import { type VcpuEnd, VcpuThread } from './vcpu-thread.ts'
 
@@ -16,6 +17,16 @@ const hints: Hints = {
 }
 
 export type RegisterName = (typeof KVM_REGS)[number]
+
+/** Where a vCPU stands; JSON-safe. */
+export interface KvmVcpuState {
+  id: number
+  /** Hexadecimal. */
+  rip: string
+  rflags: string
+  /** Vectors that wait for the vCPU in its local APIC, and those that it is serving; null without one. */
+  interrupts: { requested: number[]; inService: number[] } | null
+}
 
 /** One processor of a {@link KvmVm}. */
 export class KvmVcpu extends FdHandle {
@@ -87,8 +98,33 @@ export class KvmVcpu extends FdHandle {
     return bytes
   }
 
+  /** Where it stands. While it runs, KVM has this wait: pause it before. */
+  inspect(): KvmVcpuState {
+    const { rip, rflags } = this.getRegisters()
+    const hex = (word: bigint): string => `0x${word.toString(16)}`
+    return { id: this.id, rip: hex(rip), rflags: hex(rflags), interrupts: this.#interrupts() }
+  }
+
+  #interrupts(): KvmVcpuState['interrupts'] {
+    let registers: Uint8Array
+    try {
+      registers = this.getLapic()
+    } catch (error) {
+      if (error instanceof SystemCallError && error.code === 'EINVAL') return null
+      throw error
+    }
+    return { requested: vectorsIn(registers, KVM_LAPIC.irr), inService: vectorsIn(registers, KVM_LAPIC.isr) }
+  }
+
   /** KVM_SET_LAPIC. @throws {SystemCallError} `EINVAL` */
   setLapic(bytes: Uint8Array): void {
     this.#call((fd) => binding().kvmSetLapic(fd, bytes))
   }
+}
+
+/** Set bits of one of the local APIC's 256-bit registers: 32 of them every 16 bytes. */
+function vectorsIn(registers: Uint8Array, at: number): number[] {
+  return Array.from({ length: 256 }, (_, vector) => vector).filter(
+    (vector) => ((registers[at + 16 * (vector >> 5) + ((vector & 31) >> 3)] as number) >> (vector & 7)) & 1,
+  )
 }

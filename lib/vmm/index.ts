@@ -1,3 +1,3 @@
 // The vmm room's door.
 
-export { Vm, type VmEnd, type VmEvents, type VmOptions } from './vm.ts'
+export { Vm, type VmEnd, type VmEvents, type VmOptions, type VmState } from './vm.ts'

@@ -17,6 +17,8 @@ export const MEMORY_MAP = {
   /** System description tables, in what a PC has for its BIOS. */
   acpi: 0xe_0000,
   rsdp: 0xf_0000,
+  /** Where a processor begins that is reset the old way, in real mode: f000:fff0. */
+  resetVector: 0xf_fff0,
   high: 0x10_0000,
   /** No memory lies from here up to 4 GiB. */
   hole: 3 * GiB,

@@ -3,7 +3,15 @@
 import { EventEmitter } from 'node:events'
 import { KVM_IOAPIC_NUM_PINS, KVM_PIT_SPEAKER_DUMMY } from '../abi/kvm.ts'
 import { InvalidOptionError, StateError } from '../errors.ts'
-import { GuestBus, type KvmVcpu, KvmVm, type VcpuCounters, type VcpuEnd, type VcpuThread } from '../host/index.ts'
+import {
+  GuestBus,
+  type KvmVcpu,
+  type KvmVcpuState,
+  KvmVm,
+  type VcpuCounters,
+  type VcpuEnd,
+  type VcpuThread,
+} from '../host/index.ts'
 import { KvmDoorbells, KvmInterrupts } from '../kvm/index.ts'
 import { GuestMemory, type NativeMemory } from '../memory/index.ts'
 import { checkInteger, checkObject, checkString } from '../options.ts'
@@ -16,6 +24,8 @@ import { cpuidOf } from './cpuid.ts'
 import { KEYBOARD_CONTROLLER_PORT, KeyboardController } from './keyboard-controller.ts'
 import { MEMORY_MAP, memoryRegions } from './memory-map.ts'
 import { POWER, PowerRegisters } from './power.ts'
+import { PVPANIC_PORT, PvPanic } from './pvpanic.ts'
+import { writeResetVector } from './reset-vector.ts'
 import { Rtc } from './rtc.ts'
 import { Serial } from './serial.ts'
 
@@ -47,6 +57,8 @@ export type VmEnd =
   | { readonly why: 'poweroff' }
   /** By its reset register, or by a triple fault: Linux does the latter with `reboot=t`, and when all else fails. */
   | { readonly why: 'reset' }
+  /** Its kernel panicked, and said so: Linux does with the module pvpanic-mmio. */
+  | { readonly why: 'panic' }
   /** A processor cannot go on. */
   | { readonly why: 'failed'; readonly vcpu: number; readonly end: VcpuEnd }
 
@@ -55,6 +67,17 @@ export interface VmEvents {
   console: [bytes: Uint8Array]
   /** It runs no more, and does not by itself. */
   end: [end: VmEnd]
+}
+
+/** What a machine is now; JSON-safe. */
+export interface VmState {
+  state: 'created' | 'running' | 'paused' | 'ended' | 'closed'
+  /** Bytes. */
+  memory: number
+  /** Of each processor what it did, and where it stands; null while it runs. */
+  vcpus: { counters: VcpuCounters; stands: KvmVcpuState | null }[]
+  /** Devices over MMIO, in the order in which they were attached. */
+  virtioMmio: { address: number; gsi: number }[]
 }
 
 /** A machine. Attach its devices, and start it; whatever it runs ends with `close`. */
@@ -68,7 +91,7 @@ export class Vm extends EventEmitter<VmEvents> {
   readonly #devices: MmioDevice[] = []
   readonly #all = new Teardown()
   readonly #entry: number
-  #state: 'created' | 'running' | 'paused' | 'ended' | 'closed' = 'created'
+  #state: VmState['state'] = 'created'
 
   /**
    * Makes a machine, and puts its kernel into its memory.
@@ -111,6 +134,7 @@ export class Vm extends EventEmitter<VmEvents> {
     this.#bus.mapNative('ports', RTC_PORT, this.#all.own(new Rtc()))
     this.#bus.map('ports', POWER_PORT, new PowerRegisters((why) => this.#end({ why })))
     this.#bus.map('ports', KEYBOARD_CONTROLLER_PORT, new KeyboardController(() => this.#end({ why: 'reset' })))
+    this.#bus.map('ports', PVPANIC_PORT, new PvPanic(() => this.#end({ why: 'panic' })))
   }
 
   #createVcpus(smp: number): void {
@@ -145,18 +169,21 @@ export class Vm extends EventEmitter<VmEvents> {
   start(): void {
     this.#assertOpen()
     if (this.#state !== 'created') throw new StateError('ERR_ALREADY_ACTIVE', 'the machine has been started')
+    const power = {
+      sleepControl: POWER_PORT + POWER.sleepControl,
+      sleepStatus: POWER_PORT + POWER.sleepStatus,
+      reset: POWER_PORT + POWER.reset,
+      resetValue: POWER.resetValue,
+      sleepTypeOff: POWER.sleepTypeOff,
+    }
     writeTables(this.memory, {
       cpus: this.#vcpus.length,
       serial: COM1,
-      power: {
-        sleepControl: POWER_PORT + POWER.sleepControl,
-        sleepStatus: POWER_PORT + POWER.sleepStatus,
-        reset: POWER_PORT + POWER.reset,
-        resetValue: POWER.resetValue,
-        sleepTypeOff: POWER.sleepTypeOff,
-      },
+      pvpanic: PVPANIC_PORT,
+      power,
       virtioMmio: this.#devices,
     })
+    writeResetVector(this.memory, power)
     enterKernel(this.#vcpus[0] as KvmVcpu, this.#entry)
     for (const vcpu of this.#vcpus) {
       this.#threads.push(this.#all.own(vcpu.start(this.#bus, (end) => this.#vcpuEnded(vcpu.id, end))))
@@ -203,6 +230,20 @@ export class Vm extends EventEmitter<VmEvents> {
   /** What each processor did so far. */
   counters(): VcpuCounters[] {
     return this.#threads.map((thread) => thread.counters())
+  }
+
+  /** What it is now. */
+  inspect(): VmState {
+    const standing = this.#state === 'paused' || this.#state === 'ended'
+    return {
+      state: this.#state,
+      memory: this.memory.regions.reduce((sum, { size }) => sum + size, 0),
+      vcpus: this.#threads.map((thread, i) => ({
+        counters: thread.counters(),
+        stands: standing ? (this.#vcpus[i] as KvmVcpu).inspect() : null,
+      })),
+      virtioMmio: this.#devices.map(({ address, gsi }) => ({ address, gsi })),
+    }
   }
 
   #assertOpen(): void {

@@ -1,4 +1,4 @@
-// The Debian kernels that the lab can boot, fetched once and kept as vmlinux and modules.
+// The Debian kernels of the lab and of the guests in it, fetched once and kept as vmlinux and modules.
 
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -22,7 +22,7 @@ interface KernelSource {
 }
 
 // Names, not versions: Debian removes a point version when the next one comes.
-const sources = {
+const labSources = {
   '6.1': { suite: 'bookworm', image: /^linux-image-(6\.1\.0-\d+-amd64)$/, others: () => [] },
   '6.12': { suite: 'trixie', image: /^linux-image-(6\.12\.\d+\+deb13-amd64)$/, others: () => [] },
   '7.3': {
@@ -32,16 +32,28 @@ const sources = {
   },
 } satisfies Record<string, KernelSource>
 
-export type KernelName = keyof typeof sources
+// They cannot be the lab's: they have no 9p, through which it reaches this machine's files.
+const guestSources = {
+  '6.1-cloud': { suite: 'bookworm', image: /^linux-image-(6\.1\.0-\d+-cloud-amd64)$/, others: () => [] },
+  '6.12-cloud': { suite: 'trixie', image: /^linux-image-(6\.12\.\d+\+deb13-cloud-amd64)$/, others: () => [] },
+} satisfies Record<string, KernelSource>
 
-export const kernelNames = Object.keys(sources) as KernelName[]
+const sources = { ...labSources, ...guestSources }
+
+/** Of the lab. */
+export type KernelName = keyof typeof labSources
+
+/** Of a guest. */
+export type GuestKernelName = keyof typeof sources
+
+export const kernelNames = Object.keys(labSources) as KernelName[]
 
 export const defaultKernel: KernelName = '6.12'
 
-export const isKernelName = (name: string): name is KernelName => Object.hasOwn(sources, name)
+export const isKernelName = (name: string): name is KernelName => Object.hasOwn(labSources, name)
 
 export interface Kernel {
-  readonly name: KernelName
+  readonly name: GuestKernelName
   /** What `uname -r` says. */
   readonly release: string
   readonly vmlinux: string
@@ -56,20 +68,20 @@ interface Manifest {
 }
 
 /** Changes whenever a cached kernel would be made differently. */
-const recipeOf = (name: KernelName): string => {
-  const { suite, image } = sources[name]
+const recipeOf = (name: GuestKernelName): string => {
+  const { suite, image }: KernelSource = sources[name]
   const inputs = [suite, image.source, ...bootModules, ...keptModules.map((pattern) => pattern.source)]
   return createHash('sha256').update(inputs.join('\n')).digest('hex')
 }
 
-const directoryOf = (name: KernelName): string => path.join(cacheDirectory, 'kernels', name)
+const directoryOf = (name: GuestKernelName): string => path.join(cacheDirectory, 'kernels', name)
 
-const describe = (name: KernelName, release: string): Kernel => {
+const describe = (name: GuestKernelName, release: string): Kernel => {
   const root = directoryOf(name)
   return { name, release, vmlinux: path.join(root, 'vmlinux'), root }
 }
 
-const readManifest = async (name: KernelName): Promise<Manifest | undefined> => {
+const readManifest = async (name: GuestKernelName): Promise<Manifest | undefined> => {
   const file = path.join(directoryOf(name), 'manifest.json')
   if (!existsSync(file)) return undefined
   const manifest = JSON.parse(await readFile(file, 'utf8')) as Manifest
@@ -87,7 +99,7 @@ const mergeUsr = async (tree: string): Promise<void> => {
   await symlink('usr/lib', lib)
 }
 
-const build = async (name: KernelName, work: string): Promise<Manifest> => {
+const build = async (name: GuestKernelName, work: string): Promise<Manifest> => {
   const source: KernelSource = sources[name]
   const suite = await openSuite(source.suite)
   const newest = suite.find(source.image)[0]
@@ -121,7 +133,7 @@ const build = async (name: KernelName, work: string): Promise<Manifest> => {
 }
 
 /** The kernel from the cache, which is filled first where necessary. */
-export const provideKernel = async (name: KernelName): Promise<Kernel> => {
+export const provideKernel = async (name: GuestKernelName): Promise<Kernel> => {
   const known = await readManifest(name)
   if (known !== undefined) return describe(name, known.release)
   say(`kernel ${name} is not in the cache: fetching it from Debian (once)`)

@@ -18,6 +18,8 @@ export const keptModules: readonly RegExp[] = [
   /^kernel\/net\/(802|netlink|unix|xdp|key|xfrm)\//,
   /^kernel\/fs\/(9p|overlayfs|fuse|ext4|squashfs|netfs|fscache)\//,
   /^kernel\/arch\/x86\/kvm\//,
+  // Of guests: their machine is told of a panic.
+  /^kernel\/drivers\/misc\/pvpanic\//,
   // Asked for by name at run time, so no module depends on them: openvswitch, for one, needs crc32c.
   /^kernel\/(arch\/x86\/)?crypto\//,
 ]

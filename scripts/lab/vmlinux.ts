@@ -12,6 +12,7 @@ const sectorSize = 512
 const formats = [
   { magic: 'fd377a585a00', tool: 'xz' },
   { magic: '28b52ffd', tool: 'zstd' },
+  { magic: '02214c18', tool: 'lz4' },
 ] as const
 
 export const extractVmlinux = (bzImage: Buffer): Buffer => {

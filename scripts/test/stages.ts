@@ -1,7 +1,7 @@
 // What `npm test` consists of.
 
 import { readdirSync } from 'node:fs'
-import { defaultKernel, isKernelName, type KernelName, kernelNames } from '../lab/kernels.ts'
+import { defaultKernel, type GuestKernelName, isKernelName, type KernelName, kernelNames } from '../lab/kernels.ts'
 
 export interface Stage {
   /** The option that chooses it, together with others. */
@@ -18,7 +18,7 @@ export interface Stage {
   /** CPUs of the lab, where it is not as many as usual. */
   readonly cpus?: number
   /** Kernels of guests inside the lab. */
-  readonly guestKernels?: readonly KernelName[]
+  readonly guestKernels?: readonly GuestKernelName[]
 }
 
 const kernelFile = (name: string): string => `kernel/${name}.test.js`
@@ -130,7 +130,7 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
       kernel: kernelNamed(kernel ?? defaultKernel),
       // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
       cpus: 1,
-      guestKernels: ['6.1', '6.12'],
+      guestKernels: ['6.1', '6.12', '6.1-cloud', '6.12-cloud'],
     },
     { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
     {

@@ -7,21 +7,23 @@ import type { Kernel } from '../../scripts/lab/kernels.ts'
 import { NewcArchive } from '../../scripts/lab/newc.ts'
 
 const BUSYBOX = '/bin/busybox'
-const programs = ['/usr/sbin/ethtool']
-const modules = ['virtio_mmio', 'virtio_net']
+const programs = ['/usr/sbin/ethtool', '/usr/bin/iperf3', '/usr/bin/socat']
+const modules = ['virtio_mmio', 'virtio_net', 'af_packet', 'pvpanic-mmio']
 
 /** Said behind each command's output, with its number and its status. */
 export const PROMPT = '=== '
 
 /**
  * The console is a terminal: without echo, and without a carriage return before each line's end. Commands are read from
- * it line by line, each one's output is followed by its number and its status.
+ * it line by line, each one's output is followed by its number and its status. Modules are loaded by their names below
+ * /modules.
  */
 const INIT = `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 stty -echo -onlcr
+ip link set lo up
 for module in $(cat /modules/order); do insmod "/modules/$module"; done
 number=0
 echo '${PROMPT}'$number 0
@@ -30,6 +32,14 @@ while IFS= read -r line; do
   eval "$line" < /dev/null 2>&1
   echo '${PROMPT}'$number $?
 done
+`
+
+/** What udhcpc does with what it was given. */
+const UDHCPC_SCRIPT = `#!/bin/sh
+case $1 in
+  deconfig) ip link set "$interface" up ;;
+  bound | renew) ip addr replace "$ip/$mask" dev "$interface" ;;
+esac
 `
 
 /** Files of modules, each behind the ones that it needs; those that are built into the kernel are not among them. */
@@ -64,6 +74,7 @@ export function writeGuestInitramfs(kernel: Kernel, file: string): void {
   const files = moduleFiles(kernel)
   for (const each of files) archive.file(`modules/${path.basename(each)}`, readFileSync(each))
   archive.file('modules/order', files.map((each) => `${path.basename(each)}\n`).join(''))
+  archive.file('bin/udhcpc.script', UDHCPC_SCRIPT)
   archive.file('init', INIT)
   writeFileSync(file, archive.finish())
 }

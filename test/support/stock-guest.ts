@@ -8,7 +8,7 @@ import { RtNetlink } from '../../lib/host/index.ts'
 import { VirtioNet, type VirtioNetOptions } from '../../lib/nic.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { Vm, type VmEnd, type VmOptions } from '../../lib/vmm/index.ts'
-import { type KernelName, provideKernel } from '../../scripts/lab/kernels.ts'
+import { type GuestKernelName, provideKernel } from '../../scripts/lab/kernels.ts'
 import { PROMPT, writeGuestInitramfs } from './guest-initramfs.ts'
 
 const APPEND =
@@ -22,7 +22,7 @@ export interface GuestNicOptions extends Partial<Omit<VirtioNetOptions, 'memory'
 }
 
 export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
-  kernel: KernelName
+  kernel: GuestKernelName
   nics: readonly GuestNicOptions[]
 }
 
@@ -105,6 +105,16 @@ export class StockGuest {
     return output
   }
 
+  /** How its machine ended, within so many seconds. */
+  async end(seconds: number): Promise<VmEnd> {
+    const abort = new AbortController()
+    const late = setTimeout(seconds * 1000, undefined, { signal: abort.signal }).catch(() => undefined)
+    const end = await Promise.race([this.ended, late])
+    abort.abort()
+    if (end === undefined) throw new Error(`the guest runs on ${this.#explain()}`)
+    return end
+  }
+
   async #prompt(number: number, seconds: number, from = 0): Promise<CommandResult> {
     const pattern = new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm')
     const abort = new AbortController()
@@ -119,11 +129,18 @@ export class StockGuest {
         const found = pattern.exec(written)
         if (found !== null) return { output: written.slice(0, found.index), status: Number(found[1]) }
         const why = await Promise.race([heard, late, over])
-        if (why !== undefined) throw new Error(`the guest is ${why} and said:\n${this.console.slice(-4000)}`)
+        if (why !== undefined) throw new Error(`the guest is ${why} ${this.#explain()}`)
       }
     } finally {
       abort.abort()
     }
+  }
+
+  /** Where it stands, for a failure report: its processors are held for that. */
+  #explain(): string {
+    this.vm.pause()
+    const stands = [this.vm.inspect(), ...this.nics.map((nic) => nic.inspect())]
+    return `and stands at\n${JSON.stringify(stands, null, 1)}\nIt said:\n${this.console.slice(-4000)}`
   }
 
   close(): void {

@@ -9,6 +9,7 @@ import { bytesAt } from '../support/bytes-at.ts'
 const machine = {
   cpus: 3,
   serial: { port: 0x3f8, gsi: 4 },
+  pvpanic: 0x505,
   power: { sleepControl: 0x600, sleepStatus: 0x601, reset: 0x602, resetValue: 1, sleepTypeOff: 5 },
   virtioMmio: Array.from({ length: 18 }, (_, i) => ({ address: 0xd000_0000 + 0x1000 * i, size: 0x1000, gsi: 5 + i })),
 }

@@ -27,6 +27,8 @@ export interface DescribedMachine {
   cpus: number
   /** Ports of the console, and its GSI. */
   serial: { port: number; gsi: number }
+  /** The port of {@link PvPanic}. */
+  pvpanic: number
   /** Ports of {@link PowerRegisters}. */
   power: { sleepControl: number; sleepStatus: number; reset: number; resetValue: number; sleepTypeOff: number }
   virtioMmio: readonly MmioDevice[]
@@ -63,13 +65,14 @@ function describe(signature: string, revision: number, body: Uint8Array): Uint8A
   return table
 }
 
-function dsdt({ serial, power, virtioMmio }: DescribedMachine): Uint8Array {
+function dsdt({ serial, pvpanic, power, virtioMmio }: DescribedMachine): Uint8Array {
   const console = device(
     'COM1',
     named('_HID', eisaId('PNP0501')),
     named('_UID', integer(0)),
     named('_CRS', resources(ports(serial.port, 8), edgeInterrupt(serial.gsi))),
   )
+  const panic = device('PEVT', named('_HID', string('QEMU0001')), named('_CRS', resources(ports(pvpanic, 1))))
   const virtio = virtioMmio.map(({ address, size, gsi }, i) =>
     device(
       `V${i.toString(16).toUpperCase().padStart(3, '0')}`,
@@ -79,7 +82,7 @@ function dsdt({ serial, power, virtioMmio }: DescribedMachine): Uint8Array {
     ),
   )
   const off = packageOf(integer(power.sleepTypeOff), integer(0), integer(0), integer(0))
-  return describe('DSDT', 6, Uint8Array.from([...named('_S5_', off), ...scope('\\_SB_', console, ...virtio)]))
+  return describe('DSDT', 6, Uint8Array.from([...named('_S5_', off), ...scope('\\_SB_', console, panic, ...virtio)]))
 }
 
 function fadt({ power }: DescribedMachine, dsdtAddress: number): Uint8Array {

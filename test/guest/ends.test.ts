@@ -1,0 +1,67 @@
+// How a stock guest comes to its end by itself, and what its machine says of it.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { once } from 'node:events'
+import { Vm, type VmEnd } from '../../lib/vmm/index.ts'
+import { provideKernel } from '../../scripts/lab/kernels.ts'
+import { diffSoon, resources } from '../support/resources.ts'
+import { StockGuest } from '../support/stock-guest.ts'
+
+const SECONDS = 60
+
+describe('a stock guest', () => {
+  let held: ReturnType<typeof resources>
+  let guest: StockGuest | undefined
+
+  beforeEach(() => {
+    held = resources()
+  })
+
+  afterEach('nothing is left', async () => {
+    guest?.close()
+    guest = undefined
+    assert.deepEqual(await diffSoon(held, 5000), [])
+  })
+
+  const endOf = async (command: string): Promise<VmEnd> => {
+    guest = await StockGuest.boot({ kernel: '6.12', nics: [] })
+    guest.vm.write(`${command}\n`)
+    return await guest.end(SECONDS)
+  }
+
+  it('that panics ends its machine as one that panicked', async () => {
+    assert.deepEqual(await endOf('echo c > /proc/sysrq-trigger'), { why: 'panic' })
+    assert.match(guest!.console, /Kernel panic - not syncing: sysrq triggered crash/)
+  })
+
+  it('that restarts ends its machine as one that was reset', async () => {
+    assert.deepEqual(await endOf('reboot -f'), { why: 'reset' })
+  })
+
+  it('whose initrd is none panics before it has a driver that says so: the console does, and it is reset', async () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'guest-'))
+    try {
+      const initrd = path.join(directory, 'initrd')
+      writeFileSync(initrd, Buffer.alloc(1 << 20, 'no archive'))
+      const { vmlinux } = await provideKernel('6.12')
+      const vm = new Vm({ kernel: vmlinux, initrd, memory: 256 << 20, append: 'console=ttyS0 quiet panic=-1 pci=off' })
+      try {
+        let said = ''
+        vm.on('console', (bytes) => {
+          said += Buffer.from(bytes).toString('latin1')
+        })
+        const ended = once(vm, 'end', { signal: AbortSignal.timeout(SECONDS * 1000) })
+        vm.start()
+        assert.deepEqual(await ended, [{ why: 'reset' }])
+        assert.match(said, /Kernel panic - not syncing: VFS: Unable to mount root fs/)
+      } finally {
+        vm.close()
+      }
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  })
+})

@@ -1,0 +1,61 @@
+// Stock kernels of Debian, with the drivers that came with them, on our machine and our NICs.
+
+import assert from 'node:assert/strict'
+import { diffSoon, resources } from '../support/resources.ts'
+import { StockGuest } from '../support/stock-guest.ts'
+import { driver } from './scenarios/driver.ts'
+import { filters } from './scenarios/filters.ts'
+import { link } from './scenarios/link.ts'
+import { offloads } from './scenarios/offloads.ts'
+import { probe } from './scenarios/probe.ts'
+import { queues } from './scenarios/queues.ts'
+import { HOST, MAC, MTU, SECOND, type Story } from './scenarios/story.ts'
+import { traffic } from './scenarios/traffic.ts'
+
+const stories: Story[] = [
+  { kernel: '6.1', smp: 1, queuePairs: 1 },
+  { kernel: '6.12', smp: 4, queuePairs: 4 },
+  { kernel: '6.1-cloud', smp: 4, queuePairs: 4 },
+  { kernel: '6.12-cloud', smp: 1, queuePairs: 1 },
+]
+
+for (const story of stories) {
+  const { kernel, smp, queuePairs } = story
+  describe(`a stock guest of Linux ${kernel} with ${smp} processors and ${queuePairs} queue pairs`, () => {
+    let held: ReturnType<typeof resources>
+    let guest: StockGuest | undefined
+
+    before('boots', async () => {
+      held = resources()
+      const nics = [
+        { ifname: 'guest0', address: HOST, mac: MAC, host_mtu: MTU, queuePairs },
+        { ifname: 'guest1', address: SECOND.host, mac: SECOND.mac },
+      ]
+      guest = await StockGuest.boot({ kernel, smp, nics })
+    })
+
+    after('is closed', () => guest?.close())
+
+    const booted = () => guest!
+
+    probe(booted, story)
+    traffic(booted)
+    offloads(booted)
+    queues(booted, story)
+    filters(booted)
+    link(booted)
+    driver(booted)
+
+    describe('ends', () => {
+      it('by switching the machine off', async () => {
+        booted().vm.write('poweroff -f\n')
+        assert.deepEqual(await booted().end(60), { why: 'poweroff' })
+      })
+
+      it('and leaves nothing behind', async () => {
+        booted().close()
+        assert.deepEqual(await diffSoon(held, 5000), [])
+      })
+    })
+  })
+}

@@ -1,0 +1,38 @@
+// iperf3's server, in the host of a guest.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
+
+export class IperfServer {
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess) {
+    this.#child = child
+  }
+
+  /** Resolves once it listens. */
+  static async start(address: string): Promise<IperfServer> {
+    const child = spawn('iperf3', ['--server', '--bind', address, '--forceflush'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const lines = createInterface({ input: child.stdout as Readable })
+    const listens = new Promise<void>((resolve) => {
+      lines.on('line', (line) => {
+        if (line.includes('listening')) resolve()
+      })
+    })
+    const ends = once(child, 'exit').then(([status]) => {
+      throw new Error(`iperf3 ended with ${status}`)
+    })
+    await Promise.race([listens, ends])
+    ends.catch(() => undefined)
+    return new IperfServer(child)
+  }
+
+  async stop(): Promise<void> {
+    this.#child.kill()
+    await once(this.#child, 'close')
+  }
+}
