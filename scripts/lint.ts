@@ -18,7 +18,7 @@ const CHECKS: Record<string, Check> = {
   biome: () => runNode('biome', 'check', '--error-on-warnings', ...(fix ? ['--write'] : [])),
   tsc: () => runNode('tsc', '--noEmit', '-p', 'tsconfig.json'),
   'clang-format': () =>
-    run('clang-format', ...(fix ? ['-i'] : ['--dry-run', '-Werror']), ...nativeFiles(/\.(cc|c|h)$/)),
+    run('clang-format', ...(fix ? ['-i'] : ['--dry-run', '-Werror']), ...nativeFiles(/\.(cc|c|h)$/), ...exampleFiles()),
   layers: () =>
     checkLayers(readSources(root))
       .map((v) => `${v.file}:${v.line}  ${v.message}`)
@@ -53,6 +53,13 @@ export function nativeFiles(name: RegExp): string[] {
     .filter((file) => name.test(file))
     .map((file) => path.posix.join('native', file))
     .toSorted()
+}
+
+/** Programs in C that readers copy from, from the package root. */
+function exampleFiles(): string[] {
+  return readdirSync(path.join(root, 'examples/embed'))
+    .filter((file) => file.endsWith('.c'))
+    .map((file) => path.posix.join('examples/embed', file))
 }
 
 function read(file: string): string {

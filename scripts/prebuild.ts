@@ -64,7 +64,7 @@ export function tools(target: Target): Record<string, string> | string {
 }
 
 /** Headers that came with this Node.js spare node-gyp the download of others. */
-function nodeHeaders(): Record<string, string> {
+export function nodeHeaders(): Record<string, string> {
   if (process.env.npm_config_nodedir) return {}
   const prefix = path.dirname(path.dirname(process.execPath))
   return existsSync(path.join(prefix, 'include', 'node', 'node_version.h')) ? { npm_config_nodedir: prefix } : {}

@@ -83,6 +83,7 @@ const runStage = async (stage: Stage, prefix: string | undefined): Promise<Count
   const variables = [`MOCHA_COUNTS=${countsFile}`, ...options.env]
   // Inside the lab nothing can be fetched.
   for (const guest of stage.guestKernels ?? []) await provideKernel(guest)
+  await stage.prepare?.()
   // The variables are the tests' own: they may be such as would end QEMU.
   const status = await runChild(
     kernel === undefined ? ['env', ...variables, ...command] : labCommand(kernel, stage, variables, command),

@@ -34,7 +34,7 @@ export interface GsiRoutesOptions {
 /** The table of one VM. What changes is in effect with the next `commit`, in one system call however much it is. */
 export class GsiRoutes {
   readonly #vm: KvmVm
-  readonly #others: Uint8Array
+  #others: Uint8Array
   readonly #free: number[]
   readonly #messages = new Map<number, Message | undefined>()
 
@@ -43,16 +43,8 @@ export class GsiRoutes {
     checkObject(options, ['first', 'count', 'others'])
     const first = checkInteger(options.first, 'first', 0, MOST_GSIS - 1, KVM_IOAPIC_NUM_PINS)
     const count = checkInteger(options.count, 'count', 1, MOST_GSIS - first, MOST_GSIS - first)
-    const others = options.others ?? irqchipRoutes()
-    if (others.length % KVM_IRQ_ROUTING_ENTRY.size !== 0) {
-      throw new InvalidOptionError(
-        'ERR_OPTION_RANGE',
-        'others',
-        `must be whole entries, and has ${others.length} bytes`,
-      )
-    }
     this.#vm = vm
-    this.#others = others.slice()
+    this.#others = checkEntries(options.others ?? irqchipRoutes())
     // The lowest is taken first.
     this.#free = Array.from({ length: count }, (_, i) => first + count - 1 - i)
   }
@@ -82,6 +74,15 @@ export class GsiRoutes {
     this.#messages.set(gsi, message)
   }
 
+  /**
+   * What else is in the VM's table from the next `commit` on: an embedder whose own routes change sets them here, and calls
+   * KVM_SET_GSI_ROUTING nowhere else.
+   * @throws {InvalidOptionError} `ERR_OPTION_RANGE`
+   */
+  setOthers(others: Uint8Array): void {
+    this.#others = checkEntries(others)
+  }
+
   /** KVM_SET_GSI_ROUTING, once. @throws {SystemCallError} `EINVAL`, `ENOMEM` */
   commit(): void {
     const messages = [...this.#messages].flatMap(([gsi, message]) =>
@@ -89,6 +90,14 @@ export class GsiRoutes {
     )
     this.#vm.setGsiRouting(Buffer.concat([this.#others, ...messages]))
   }
+}
+
+function checkEntries(others: Uint8Array): Uint8Array {
+  if (others.length % KVM_IRQ_ROUTING_ENTRY.size !== 0) {
+    const problem = `must be whole entries, and has ${others.length} bytes`
+    throw new InvalidOptionError('ERR_OPTION_RANGE', 'others', problem)
+  }
+  return others.slice()
 }
 
 function entry(gsi: number, type: number): DataView {

@@ -2,6 +2,7 @@
 
 import { readdirSync } from 'node:fs'
 import { defaultKernel, type GuestKernelName, isKernelName, type KernelName, kernelNames } from '../lab/kernels.ts'
+import { provideEmbed } from './embed.ts'
 
 export interface Stage {
   /** The option that chooses it, together with others. */
@@ -19,6 +20,8 @@ export interface Stage {
   readonly cpus?: number
   /** Kernels of guests inside the lab. */
   readonly guestKernels?: readonly GuestKernelName[]
+  /** What else is made ready on this machine before. */
+  readonly prepare?: () => Promise<void>
 }
 
 const kernelFile = (name: string): string => `kernel/${name}.test.js`
@@ -131,6 +134,7 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
       // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
       cpus: 1,
       guestKernels: ['6.1', '6.12', '6.1-cloud', '6.12-cloud'],
+      prepare: provideEmbed,
     },
     { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
     {

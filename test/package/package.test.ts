@@ -2,20 +2,15 @@
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { installPacked, type Packed } from '../../scripts/install-packed.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const run = promisify(execFile)
-
-interface Packed {
-  filename: string
-  size: number
-  files: { path: string }[]
-}
 
 interface Prebuilt {
   made: boolean
@@ -30,27 +25,13 @@ describe('the package', function () {
   /** Node.js is all there is on the path. */
   let environment: NodeJS.ProcessEnv
 
-  const npm = (directory: string, ...args: string[]) =>
-    run('npm', args, { cwd: directory, env: { ...process.env, npm_config_update_notifier: 'false' } })
-
-  const pack = async (directory: string): Promise<Packed> => {
-    const { stdout } = await npm(directory, 'pack', '--json', '--ignore-scripts', '--pack-destination', project)
-    return (JSON.parse(stdout) as [Packed])[0]
-  }
-
   before('prebuilds for this machine, packs and installs', async () => {
     const { stdout } = await run(process.execPath, [path.join(root, 'dist/scripts/prebuild.js'), '--here', '--json'])
     const [result] = JSON.parse(stdout) as [Prebuilt]
     assert.ok(result.made)
     prebuilt = result.file
     project = await mkdtemp(path.join(tmpdir(), 'vhost-net-package-'))
-    packed = await pack(root)
-    // From what the checkout has, so that no registry is asked.
-    const needed = Object.keys((await manifest(root)).dependencies)
-    const others = await Promise.all(needed.map((name) => pack(path.join(root, 'node_modules', name))))
-    await writeFile(path.join(project, 'package.json'), '{ "private": true }')
-    const tarballs = [packed, ...others].map(({ filename }) => `./${filename}`)
-    await npm(project, 'install', '--ignore-scripts', '--offline', '--no-audit', '--no-fund', ...tarballs)
+    packed = await installPacked(project, '--ignore-scripts')
     await mkdir(path.join(project, 'bin'))
     await symlink(process.execPath, path.join(project, 'bin/node'))
     environment = { PATH: path.join(project, 'bin'), PREBUILDS_ONLY: '1' }
@@ -59,10 +40,7 @@ describe('the package', function () {
   after(() => rm(project, { recursive: true, force: true }))
 
   const manifest = async (directory: string) =>
-    JSON.parse(await readFile(path.join(directory, 'package.json'), 'utf8')) as {
-      version: string
-      dependencies: Record<string, string>
-    }
+    JSON.parse(await readFile(path.join(directory, 'package.json'), 'utf8')) as { version: string }
 
   const installed = (...parts: string[]) => path.join(project, 'node_modules', ...parts)
 
