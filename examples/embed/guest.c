@@ -251,17 +251,17 @@ static int is_answer(const struct arp* arp, const uint8_t* mac) {
   return arp->ethertype[0] == 8 && arp->ethertype[1] == 6 && arp->operation[1] == 2;
 }
 
-// The next frame that is the answer; what else the network says goes back into the ring.
+// Each used buffer has an interrupt, which waits for the sleep. What else the network says goes back into the ring.
 static const struct arp* await_answer(const uint8_t* mac) {
   for (;;) {
+    sleep();
+    if (late) give_up("nobody answered for 5 seconds");
     while (rx.seen != rx.used.idx) {
       barrier();
       uint16_t id = rx.used.ring[rx.seen++ % SIZE].id;
       if (is_answer(&received[id].arp, mac)) return &received[id].arp;
       make_available(&rx, id, &received[id], sizeof received[id], DESC_F_WRITE);
     }
-    if (late) give_up("nobody answered for 5 seconds");
-    sleep();
   }
 }
 

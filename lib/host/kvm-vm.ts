@@ -14,6 +14,7 @@ const hints: Hints = {
   'open EPERM': "The device cgroup forbids it: allow '/dev/kvm rw' (systemd: DeviceAllow=).",
   EMFILE: 'Raise the limit of open files (ulimit -n).',
   ENOTTY: 'The node, or the fd, is not of KVM.',
+  EIO: 'A VM takes calls only in the process that made it.',
   'KVM_CREATE_IRQCHIP EEXIST': 'The VM has its interrupt controllers already.',
   'KVM_CREATE_IRQCHIP EINVAL': 'The interrupt controllers come before the first vCPU.',
   'KVM_CREATE_PIT2 EEXIST': 'The VM has its timer already.',
@@ -59,7 +60,11 @@ export class KvmVm extends FdHandle {
     })
   }
 
-  /** Takes over the fd of a VM that somebody else made. @throws {SystemCallError} `EBADF` */
+  /**
+   * Takes over the fd of a VM that other code of this process made: it is closed with this object, and the VM ends with its
+   * last fd. KVM answers `EIO` to calls from another process than the VM's (virt/kvm/kvm_main.c: kvm_vm_ioctl).
+   * @throws {SystemCallError} `EBADF`
+   */
   static fromFd(fd: number, { path = KVM_DEVICE }: { path?: string } = {}): KvmVm {
     const label = `VM fd ${fd}`
     return new KvmVm(adoptFd(fd, label), label, path)

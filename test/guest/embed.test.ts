@@ -1,7 +1,8 @@
 // The device in a VMM that is not ours: examples/embed as its reader runs it, and interrupts on the VM that its addon makes.
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { closeSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { KVM_IRQ_ROUTING_ENTRY, KVM_LAPIC } from '../../lib/abi/kvm.ts'
@@ -10,6 +11,7 @@ import { EventFd } from '../../lib/event/index.ts'
 import { KvmVm } from '../../lib/host/index.ts'
 import { GsiRoutes, KvmInterrupts } from '../../lib/kvm/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
+import { projectRoot } from '../../scripts/lab/project.ts'
 import { embedDirectory } from '../../scripts/test/embed.ts'
 import { end } from '../support/command.ts'
 import { diffSoon, resources } from '../support/resources.ts'
@@ -40,6 +42,14 @@ describe('examples/embed', () => {
     const args = ['--mount', '--net', 'sh', '-c', script, process.execPath]
     return end(spawn('unshare', args, { cwd: embedDirectory }))
   }
+
+  it('is what docs/embedding.md quotes', () => {
+    const read = (file: string) => readFileSync(path.join(projectRoot, file), 'utf8')
+    const program = read('examples/embed/main.mjs')
+    const quotes = [...read('docs/embedding.md').matchAll(/```js\n(.*?)```/gs)].map(([, quote]) => quote!)
+    assert.ok(quotes.length > 0)
+    for (const quote of quotes) assert.ok(program.includes(quote), quote)
+  })
 
   it('gets an answer from the host; neither kicks nor interrupts pass through JavaScript', async () => {
     const { code, stdout, stderr } = await run('true')
@@ -170,6 +180,20 @@ describe('a VM that other code made', () => {
     call.signal()
     vmm.raise(vm, OWN.gsi)
     assert.deepEqual(raised(), [OWN.vector, OURS])
+  })
+
+  it('takes calls in its own process only, which the error says', async () => {
+    const fd = vmm.vmFd(foreign())
+    all.add(() => closeSync(fd))
+    const script = `
+      import { EventFd, KvmVm } from 'vhost-net'
+      KvmVm.fromFd(3).assignIrqfd(EventFd.create(), 5)`
+    const args = ['--input-type=module', '--eval', script]
+    const child = spawn(process.execPath, args, { cwd: embedDirectory, stdio: ['pipe', 'pipe', 'pipe', fd] })
+    const { code, stderr } = await end(child as ChildProcessWithoutNullStreams)
+    assert.match(stderr, /KVM_IRQFD on VM fd 3: EIO/)
+    assert.match(stderr, /A VM takes calls only in the process that made it/)
+    assert.equal(code, 1)
   })
 
   it('is taken on trust: a descriptor of something else is refused at its first use', () => {
