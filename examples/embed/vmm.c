@@ -209,7 +209,7 @@ static napi_value run(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// close(vm): once.
+// close(vm): ends it; what others have of it, by descriptors of their own, they keep. Idempotent.
 static napi_value close_vm(napi_env env, napi_callback_info info) {
   napi_value argv[1];
   release(vm_of(env, info, 1, argv));
