@@ -122,10 +122,12 @@ const missingOf = (packages) => {
 }
 
 const installSystemPackages = () => {
-  // The tests check the lab even where it is not needed to run them.
+  // The tests check the lab even where it is not needed to run them; a comparison with QEMU needs QEMU.
   const usesLab =
     !existsSync('/dev/vhost-net') ||
-    ['test', 'test:asan', 'lab', 'mutants', 'bench', 'check:nodes'].includes(process.env.npm_lifecycle_event ?? '')
+    ['test', 'test:asan', 'lab', 'compare', 'mutants', 'bench', 'check:nodes'].includes(
+      process.env.npm_lifecycle_event ?? '',
+    )
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
   const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
   const missing = missingOf(wanted).map(({ name }) => name)

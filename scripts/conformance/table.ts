@@ -1,5 +1,6 @@
 // What `npm run conformance` tells: a line for each chapter, then what is missing.
 
+import { wrap } from '../wrap.ts'
 import { type Chapter, type Conformance, STATUSES } from './check.ts'
 
 const COLUMNS = ['chapter', 'rows', ...STATUSES, 'missing']
@@ -10,17 +11,6 @@ const cells = ({ name, rows, counts, missing }: Chapter): string[] =>
 function total(chapters: readonly Chapter[]): string[] {
   const numbers = chapters.map((chapter) => cells(chapter).slice(1).map(Number))
   return ['all', ...COLUMNS.slice(1).map((_, i) => String(numbers.reduce((sum, row) => sum + row[i]!, 0)))]
-}
-
-/** The words in lines of at most `width` columns. */
-function wrap(words: readonly string[], width: number): string[] {
-  const lines: string[] = []
-  for (const word of words) {
-    const line = lines.at(-1)
-    if (line !== undefined && line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`
-    else lines.push(word)
-  }
-  return lines
 }
 
 /** Lines of at most `width` columns, which is 80 at least. */

@@ -1,0 +1,74 @@
+// A shell on a guest's console: commands are typed into it one by one, and each is awaited with what it printed.
+
+import { setTimeout } from 'node:timers/promises'
+import { PROMPT } from './guest-initramfs.ts'
+
+export interface CommandResult {
+  output: string
+  status: number
+}
+
+export interface ConsoleOptions {
+  /** Types into the guest's serial port. */
+  write: (text: string) => void
+  /** Resolves when the machine runs no more, whatever the reason. */
+  ended: Promise<unknown>
+}
+
+/** The shell of `writeGuestInitramfs`. Whoever reads the serial port passes it on with `hear`. */
+export class ConsoleShell {
+  /** Everything that was heard. */
+  text = ''
+  readonly #options: ConsoleOptions
+  readonly #over: Promise<'over'>
+  #commands = 0
+  #heard: () => void = () => undefined
+
+  constructor(options: ConsoleOptions) {
+    this.#options = options
+    this.#over = options.ended.then(() => 'over')
+  }
+
+  hear(bytes: Uint8Array): void {
+    this.text += Buffer.from(bytes).toString('latin1')
+    this.#heard()
+  }
+
+  /** Resolves when the guest takes commands. */
+  async ready(seconds: number): Promise<void> {
+    await this.#prompt(0, seconds, 0)
+  }
+
+  async try(command: string, seconds = 60): Promise<CommandResult> {
+    const from = this.text.length
+    this.#options.write(`${command}\n`)
+    return await this.#prompt(++this.#commands, seconds, from)
+  }
+
+  /** The same for a command that is to succeed. @returns what it printed */
+  async run(command: string, seconds?: number): Promise<string> {
+    const { output, status } = await this.try(command, seconds)
+    if (status !== 0) throw new Error(`the guest's "${command}" ended with ${status}:\n${output}`)
+    return output
+  }
+
+  async #prompt(number: number, seconds: number, from: number): Promise<CommandResult> {
+    const pattern = new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm')
+    const abort = new AbortController()
+    const late = setTimeout(seconds * 1000, 'late' as const, { signal: abort.signal }).catch(() => undefined)
+    try {
+      for (;;) {
+        const heard = new Promise<void>((resolve) => {
+          this.#heard = resolve
+        })
+        const written = this.text.slice(from)
+        const found = pattern.exec(written)
+        if (found !== null) return { output: written.slice(0, found.index), status: Number(found[1]) }
+        const why = await Promise.race([heard, late, this.#over])
+        if (why !== undefined) throw new Error(`the guest is ${why} and said:\n${this.text.slice(-4000)}`)
+      }
+    } finally {
+      abort.abort()
+    }
+  }
+}
