@@ -8,7 +8,8 @@ import { type NicOptions, OPTION_SETS, type OptionSet } from './option-sets.ts'
 import { REASONS, type Reason } from './reasons.ts'
 
 const NUMBERS: Readonly<Record<string, number>> = { ...VIRTIO_F, ...VIRTIO_NET_F }
-const SYSFS_BITS = (1n << 64n) - 1n
+/** In the guest's sysfs, and in what it reads of the registers. */
+const GUEST_BITS = 64
 
 export interface Sides {
   readonly ours: boolean
@@ -109,7 +110,7 @@ function whyOf(
 function disagreementsOf(name: string, our: OurFeatures, their: NicFeatures): string[] {
   const list = (set: bigint): string => featureNames(set, VIRTIO_NET_F).join(', ')
   const differ = (what: string, guests: string, device: string): string[] => {
-    const difference = BigInt(guests) ^ (BigInt(device) & SYSFS_BITS)
+    const difference = BigInt(guests) ^ BigInt.asUintN(GUEST_BITS, BigInt(device))
     return difference === 0n ? [] : [`${name}: our device and its guest disagree on ${what}: ${list(difference)}`]
   }
   const beyond = (who: string, { offered, accepted }: NicFeatures): string[] => {

@@ -27,7 +27,8 @@ Options:
   --json           the result on stdout as one JSON document
   --help           this text
 
-Exit code: 0 if every difference has a reason, every reason its difference, and guests and devices agree; else 1.
+Exit code: 0 if every difference has a reason, every reason its difference, and guests and devices agree; else 1, or
+the lab's own, as \`npm run lab -- --help\` has them.
 `
 
 const { values: options } = parseArgs({

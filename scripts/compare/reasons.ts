@@ -110,7 +110,7 @@ export const REASONS: readonly Reason[] = [
     features: ['VIRTIO_NET_F_CTRL_RX', 'VIRTIO_NET_F_CTRL_MAC_ADDR', 'VIRTIO_NET_F_CTRL_GUEST_OFFLOADS'],
     only: 'qemu',
     without: 'VIRTIO_NET_F_CTRL_VQ',
-    why: `${needs('CTRL_VQ')} Linux's driver refuses such a device (drivers/net/virtio_net.c: virtnet_validate).`,
+    why: `${needs('CTRL_VQ')} Linux's driver refuses such a device (drivers/net/virtio_net.c: virtnet_validate_features).`,
   },
   {
     features: ['VIRTIO_NET_F_GUEST_ANNOUNCE'],

@@ -5,6 +5,8 @@ import type { ComparedSet, Comparison, Row, Sides } from './compare.ts'
 import { qemuOptions } from './qemu-words.ts'
 
 const WIDTH = 100
+/** Of a bit's number and its name. */
+const NAMES_WIDTH = 47
 
 const cells = ({ ours, qemu }: Sides): string => `${ours ? 'yes' : ' - '}   ${qemu ? 'yes' : ' - '} `
 
@@ -27,13 +29,14 @@ function heading({ name, options, driven }: ComparedSet): string[] {
 function table(set: ComparedSet, all: boolean, numbers: ReadonlyMap<string, number>): string[] {
   const line = ({ bit, name, offered, accepted, alike, why }: Row): string => {
     const reason = alike ? '' : why === null ? 'none' : String(numbers.get(why))
-    return `  ${String(bit).padStart(3)}  ${name.padEnd(40)}${cells(offered)}   ${cells(accepted)}  ${reason}`.trimEnd()
+    const names = `  ${String(bit).padStart(3)}  ${name}`.padEnd(NAMES_WIDTH)
+    return `${names}${cells(offered)}   ${cells(accepted)}  ${reason}`.trimEnd()
   }
   const differing = set.rows.filter(({ alike }) => !alike).length
   return [
     ...heading(set),
-    `  ${'bit'}  ${''.padEnd(40)}  offered       accepted    reason`,
-    `  ${''.padEnd(3)}  ${''.padEnd(40)}ours  QEMU    ours  QEMU`,
+    `${'  bit'.padEnd(NAMES_WIDTH)}  offered       accepted    reason`,
+    `${''.padEnd(NAMES_WIDTH)}ours  QEMU    ours  QEMU`,
     ...set.rows.filter(({ alike }) => all || !alike).map(line),
     `  ${set.rows.length - differing} bits agree, ${differing} differ.`,
     '',

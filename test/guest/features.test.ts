@@ -7,6 +7,9 @@ import { OPTION_SETS } from '../../scripts/compare/option-sets.ts'
 
 const KERNEL = '6.12'
 
+/** The bits that a guest of this kernel knows of. */
+const known = (set: string): bigint => BigInt.asUintN(64, BigInt(set))
+
 describe("a guest's features, on our machine and on QEMU's", () => {
   let ours: Measurement['ours']
   let theirs: Measurement['theirs']
@@ -20,8 +23,9 @@ describe("a guest's features, on our machine and on QEMU's", () => {
 
   for (const [i, { name }] of OPTION_SETS.entries()) {
     it(`are bit for bit those of our device: ${name}`, () => {
-      const { device, driven, ...guest } = ours[i]!
-      assert.deepEqual(guest, device)
+      const { offered, accepted, device, driven } = ours[i]!
+      assert.equal(BigInt(offered), known(device.offered))
+      assert.equal(BigInt(accepted), known(device.accepted))
       assert.ok(driven, 'the driver refused it')
     })
   }
