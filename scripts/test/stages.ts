@@ -59,10 +59,13 @@ const core = [
 /** They take half of the time: a lab machine of their own has them, beside the one that has all others. */
 const longest = ['loop', 'lifetime', 'process-end', 'worker-threads', 'wake-ups', 'traffic']
 
+const testFiles = (folder: string): string[] =>
+  readdirSync(new URL(`../../test/${folder}`, import.meta.url))
+    .filter((file) => file.endsWith('.test.js'))
+    .map((file) => `${folder}/${file}`)
+
 const allBut = (left: readonly string[]): string[] =>
-  readdirSync(new URL('../../test/kernel', import.meta.url))
-    .filter((file) => file.endsWith('.test.js') && !left.includes(file.replace('.test.js', '')))
-    .map((file) => `kernel/${file}`)
+  testFiles('kernel').filter((file) => !left.map(kernelFile).includes(file))
 
 /** On the kernel asked for, else on this machine's own where it can, else on the lab's default. */
 const inFull = (asked: string | undefined, missing: readonly string[]): Stage[] => {
@@ -113,6 +116,36 @@ export const coreStages = (kernel: KernelName): Stage[] => [
   unit,
 ]
 
+/** In two lab machines, which take about as long as each other. */
+const inGuests = (asked: string | undefined): Stage[] => {
+  const kernel = kernelNamed(asked ?? defaultKernel)
+  const stage = {
+    option: 'guest-tests',
+    testTimeout: 180,
+    kernel,
+    // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
+    cpus: 1,
+  } as const
+  const stock = 'guest/stock.test.js'
+  return [
+    {
+      ...stage,
+      label: 'guest',
+      name: `tests with stock guests on KVM, in the lab on ${kernel}`,
+      files: [stock],
+      guestKernels: ['6.1', '6.12', '6.1-cloud', '6.12-cloud'],
+    },
+    {
+      ...stage,
+      label: 'kvm',
+      name: `tests of how guests end, of other machines and of other VMMs, in the lab on ${kernel}`,
+      files: testFiles('guest').filter((file) => file !== stock),
+      guestKernels: ['6.12'],
+      prepare: provideEmbed,
+    },
+  ]
+}
+
 /**
  * The longest first, so that those that run side by side end at about the same time.
  * @param kernel the one to run everything on, and no other.
@@ -124,18 +157,7 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
   return [
     ...full,
     ...others.map(inPart),
-    {
-      option: 'guest-tests',
-      label: 'guest',
-      name: `tests with guests on KVM, in the lab on ${kernel ?? defaultKernel}`,
-      files: ['guest/**/*.test.js'],
-      testTimeout: 180,
-      kernel: kernelNamed(kernel ?? defaultKernel),
-      // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
-      cpus: 1,
-      guestKernels: ['6.1', '6.12', '6.1-cloud', '6.12-cloud'],
-      prepare: provideEmbed,
-    },
+    ...inGuests(kernel),
     { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
     {
       option: 'package-tests',

@@ -1,10 +1,10 @@
 // How a stock guest comes to its end by itself, and what its machine says of it.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { once } from 'node:events'
 import { Vm, type VmEnd } from '../../lib/vmm/index.ts'
 import { provideKernel } from '../../scripts/lab/kernels.ts'
 import { diffSoon, resources } from '../support/resources.ts'

@@ -15,7 +15,11 @@ const BLOCK = 65536
 const md5 = (bytes: Uint8Array): string => createHash('md5').update(bytes).digest('hex')
 
 /** Has one connection served, while `guest` does what connects to it. */
-async function serveOne<T>(host: string, use: (socket: Socket) => Promise<T>, connect: (port: number) => Promise<void>) {
+async function serveOne<T>(
+  host: string,
+  use: (socket: Socket) => Promise<T>,
+  connect: (port: number) => Promise<void>,
+) {
   // The guest has nothing to say and says so at once, which is no reason to hang up.
   const server = createServer({ allowHalfOpen: true }).listen(0, host)
   await once(server, 'listening')

@@ -13,6 +13,8 @@ export interface ConsoleOptions {
   write: (text: string) => void
   /** Resolves when the machine runs no more, whatever the reason. */
   ended: Promise<unknown>
+  /** Where the guest stands, for a failure report. */
+  explain?: () => string
 }
 
 /** The shell of `writeGuestInitramfs`. Whoever reads the serial port passes it on with `hear`. */
@@ -52,6 +54,12 @@ export class ConsoleShell {
     return output
   }
 
+  /** Where it stands, and what it said last. */
+  report(): string {
+    const stands = this.#options.explain?.()
+    return `${stands === undefined ? '' : `It stands at\n${stands}\n`}It said:\n${this.text.slice(-4000)}`
+  }
+
   async #prompt(number: number, seconds: number, from: number): Promise<CommandResult> {
     const pattern = new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm')
     const abort = new AbortController()
@@ -65,7 +73,7 @@ export class ConsoleShell {
         const found = pattern.exec(written)
         if (found !== null) return { output: written.slice(0, found.index), status: Number(found[1]) }
         const why = await Promise.race([heard, late, this.#over])
-        if (why !== undefined) throw new Error(`the guest is ${why} and said:\n${this.text.slice(-4000)}`)
+        if (why !== undefined) throw new Error(`the guest is ${why}. ${this.report()}`)
       }
     } finally {
       abort.abort()

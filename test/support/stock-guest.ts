@@ -9,7 +9,8 @@ import { VirtioNet, type VirtioNetOptions } from '../../lib/nic.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { Vm, type VmEnd, type VmOptions } from '../../lib/vmm/index.ts'
 import { type GuestKernelName, provideKernel } from '../../scripts/lab/kernels.ts'
-import { PROMPT, writeGuestInitramfs } from './guest-initramfs.ts'
+import { type CommandResult, ConsoleShell } from './guest-console.ts'
+import { writeGuestInitramfs } from './guest-initramfs.ts'
 
 const APPEND =
   'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd pci=off'
@@ -26,37 +27,28 @@ export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   nics: readonly GuestNicOptions[]
 }
 
-export interface CommandResult {
-  output: string
-  status: number
-}
-
 /** The guest has eth0, eth1 … in the order of `nics`, without addresses, and down. */
 export class StockGuest {
   readonly vm: Vm
   readonly nics: VirtioNet[] = []
   readonly netlink: RtNetlink
-  /** Everything it wrote to its console. */
-  console = ''
-  readonly ended: Promise<VmEnd>
+  readonly #shell: ConsoleShell
+  readonly #ended: Promise<VmEnd>
   readonly #all = new Teardown()
-  #commands = 0
-  #heard: () => void = () => undefined
 
   private constructor(options: VmOptions) {
     const vm = new Vm(options)
     this.vm = vm
     this.netlink = this.#all.own(RtNetlink.open())
-    vm.on('console', (bytes) => {
-      this.console += Buffer.from(bytes).toString('latin1')
-      this.#heard()
-    })
-    this.ended = new Promise((resolve) => {
-      vm.once('end', (end) => {
-        resolve(end)
-        this.#heard()
-      })
-    })
+    this.#ended = new Promise((resolve) => vm.once('end', resolve))
+    const write = (text: string) => vm.write(text)
+    this.#shell = new ConsoleShell({ write, ended: this.#ended, explain: () => this.#explain() })
+    vm.on('console', (bytes) => this.#shell.hear(bytes))
+  }
+
+  /** Everything it wrote to its console. */
+  get console(): string {
+    return this.#shell.text
   }
 
   static async boot({ kernel: name, nics, smp = 1, memory = 512 << 20 }: StockGuestOptions): Promise<StockGuest> {
@@ -71,7 +63,7 @@ export class StockGuest {
       // The devices are used by the machine's transports, which go first.
       guest.#all.own(guest.vm)
       guest.vm.start()
-      await guest.#prompt(0, BOOT_SECONDS)
+      await guest.#shell.ready(BOOT_SECONDS)
       return guest
     } catch (error) {
       guest?.close()
@@ -92,55 +84,29 @@ export class StockGuest {
   }
 
   /** Types a command. @returns what it printed, and its status */
-  async try(command: string, seconds = 60): Promise<CommandResult> {
-    const from = this.console.length
-    this.vm.write(`${command}\n`)
-    return await this.#prompt(++this.#commands, seconds, from)
+  try(command: string, seconds?: number): Promise<CommandResult> {
+    return this.#shell.try(command, seconds)
   }
 
   /** The same for a command that is to succeed. @returns what it printed */
-  async run(command: string, seconds?: number): Promise<string> {
-    const { output, status } = await this.try(command, seconds)
-    if (status !== 0) throw new Error(`the guest's "${command}" ended with ${status}:\n${output}`)
-    return output
+  run(command: string, seconds?: number): Promise<string> {
+    return this.#shell.run(command, seconds)
   }
 
   /** How its machine ended, within so many seconds. */
   async end(seconds: number): Promise<VmEnd> {
     const abort = new AbortController()
     const late = setTimeout(seconds * 1000, undefined, { signal: abort.signal }).catch(() => undefined)
-    const end = await Promise.race([this.ended, late])
+    const end = await Promise.race([this.#ended, late])
     abort.abort()
-    if (end === undefined) throw new Error(`the guest runs on ${this.#explain()}`)
+    if (end === undefined) throw new Error(`the guest runs on. ${this.#shell.report()}`)
     return end
   }
 
-  async #prompt(number: number, seconds: number, from = 0): Promise<CommandResult> {
-    const pattern = new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm')
-    const abort = new AbortController()
-    const late = setTimeout(seconds * 1000, 'late' as const, { signal: abort.signal }).catch(() => undefined)
-    const over = this.ended.then(() => 'over' as const)
-    try {
-      for (;;) {
-        const heard = new Promise<void>((resolve) => {
-          this.#heard = resolve
-        })
-        const written = this.console.slice(from)
-        const found = pattern.exec(written)
-        if (found !== null) return { output: written.slice(0, found.index), status: Number(found[1]) }
-        const why = await Promise.race([heard, late, over])
-        if (why !== undefined) throw new Error(`the guest is ${why} ${this.#explain()}`)
-      }
-    } finally {
-      abort.abort()
-    }
-  }
-
-  /** Where it stands, for a failure report: its processors are held for that. */
+  /** Its processors are held for that. */
   #explain(): string {
     this.vm.pause()
-    const stands = [this.vm.inspect(), ...this.nics.map((nic) => nic.inspect())]
-    return `and stands at\n${JSON.stringify(stands, null, 1)}\nIt said:\n${this.console.slice(-4000)}`
+    return JSON.stringify([this.vm.inspect(), ...this.nics.map((nic) => nic.inspect())], null, 1)
   }
 
   close(): void {

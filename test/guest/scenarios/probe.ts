@@ -55,7 +55,10 @@ export function probe(guest: Booted, { kernel, smp, queuePairs }: Story): void {
     })
 
     it('whose interrupts are edges of pins of the I/O APIC', async () => {
-      assert.match(await guest().run('grep virtio /proc/interrupts'), /IO-APIC +5-edge +virtio0\n.*IO-APIC +6-edge +virtio1/)
+      assert.match(
+        await guest().run('grep virtio /proc/interrupts'),
+        /IO-APIC +5-edge +virtio0\n.*IO-APIC +6-edge +virtio1/,
+      )
     })
   })
 }

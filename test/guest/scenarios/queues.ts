@@ -21,11 +21,12 @@ export function queues(guest: Booted, { queuePairs }: Story): void {
     it('up and down while it pings, and loses no more than one packet for each that goes', async () => {
       await guest().run(`ping -c 1000000 -i 0.02 ${HOST} > /tmp/ping & echo $! > /tmp/pid`)
       for (let round = 0; round < ROUNDS; round++) {
-        for (const count of [...counts, ...[...counts].reverse()]) await guest().try(`ethtool -L eth0 combined ${count}`)
+        for (const count of [...counts, ...[...counts].reverse()])
+          await guest().try(`ethtool -L eth0 combined ${count}`)
       }
-      const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(
-        await guest().run('kill -INT $(cat /tmp/pid); wait $(cat /tmp/pid); cat /tmp/ping'),
-      )!.map(Number)
+      const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/
+        .exec(await guest().run('kill -INT $(cat /tmp/pid); wait $(cat /tmp/pid); cat /tmp/ping'))!
+        .map(Number)
       const purged = ROUNDS * (queuePairs - 1)
       // The last one may be under way.
       assert.ok(received! > 0 && sent! - received! <= purged + 1, `${sent} sent, ${received} received`)
