@@ -171,6 +171,7 @@ describe('the lifetime of handles', () => {
           setSystemRegisters: (vcpu: KvmVcpu) => vcpu.setSystemRegisters(new Uint8Array(312)),
           getLapic: (vcpu: KvmVcpu) => vcpu.getLapic(),
           setLapic: (vcpu: KvmVcpu) => vcpu.setLapic(new Uint8Array(1024)),
+          inspect: (vcpu: KvmVcpu) => vcpu.inspect(),
           start: (vcpu: KvmVcpu) => vcpu.start(new GuestBus(), () => undefined),
         },
       },
