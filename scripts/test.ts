@@ -60,7 +60,7 @@ const mochaCommand = (stage: Stage): string[] => {
 
 const labCommand = (
   kernel: string,
-  { testTimeout, cpus }: Stage,
+  { testTimeout, guestKernels }: Stage,
   variables: readonly string[],
   command: readonly string[],
 ): string[] => [
@@ -68,7 +68,7 @@ const labCommand = (
   path.join(projectRoot, 'dist/scripts/lab/main.js'),
   // A test that hangs reaches its own limit first, and says so.
   ...['--kernel', kernel, '--out', outDirectory, '--timeout', '3600', '--quiet-timeout', String(testTimeout + 60)],
-  ...(cpus === undefined ? [] : ['--cpus', String(cpus)]),
+  ...(guestKernels === undefined ? [] : ['--guests']),
   ...variables.flatMap((assignment) => ['--env', assignment]),
   ...['--', ...command],
 ]

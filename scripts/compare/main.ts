@@ -61,7 +61,7 @@ const measure = async (): Promise<Measurement> => {
   await rm(result, { force: true })
   const command = [process.execPath, path.join(projectRoot, 'dist/scripts/compare/inside.js'), guest, result]
   // With several CPUs, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
-  const lab = [path.join(projectRoot, 'dist/scripts/lab/main.js'), '--kernel', host, '--cpus', '1', '--out', out, '--']
+  const lab = [path.join(projectRoot, 'dist/scripts/lab/main.js'), '--kernel', host, '--guests', '--out', out, '--']
   const status = await runChild(here ? command : [process.execPath, ...lab, ...command], process.env)
   if (status !== 0) throw new LabError(status, `the measurement ended with ${status}`)
   return JSON.parse(readFileSync(result, 'utf8')) as Measurement

@@ -21,6 +21,7 @@ Options:
   --out DIR               the folder that COMMAND can write to (default .lab/out)
   --timeout S             seconds for everything (default 1200)
   --quiet-timeout S       seconds without any output (default 120)
+  --guests                for guests of its KVM: one CPU, and a clock that ticks all the time
   --icount                counts instructions instead of time: repeatable, one CPU, slow
   --shell                 an interactive shell instead of COMMAND, without time limits
   --here                  runs COMMAND on this machine itself, which then needs vhost-net
@@ -50,6 +51,7 @@ export interface LabOptions {
   readonly outDirectory: string
   readonly timeout: number
   readonly quietTimeout: number
+  readonly guests: boolean
   readonly icount: boolean
   readonly shell: boolean
   readonly here: boolean
@@ -80,6 +82,7 @@ const parse = (args: readonly string[]) => {
         out: { type: 'string', default: path.join(cacheDirectory, 'out') },
         timeout: { type: 'string', default: '1200' },
         'quiet-timeout': { type: 'string', default: '120' },
+        guests: { type: 'boolean', default: false },
         icount: { type: 'boolean', default: false },
         shell: { type: 'boolean', default: false },
         here: { type: 'boolean', default: false },
@@ -104,7 +107,7 @@ const parseEnvironment = (assignments: readonly string[]): Record<string, string
 export const parseOptions = (args: readonly string[]): LabOptions | undefined => {
   const { values, positionals, tokens } = parse(args)
   if (values.help) return undefined
-  const { kernel, icount, shell, here } = values
+  const { kernel, guests, icount, shell, here } = values
   // Without the mark, options of COMMAND would silently become options of the lab.
   const mark = tokens.find((token) => token.kind === 'option-terminator')
   const stray = tokens.find((token) => token.kind === 'positional' && (mark === undefined || token.index < mark.index))
@@ -112,18 +115,21 @@ export const parseOptions = (args: readonly string[]): LabOptions | undefined =>
   if (shell === positionals.length > 0) throw wrong('give either a COMMAND after -- or --shell')
   if (shell && here) throw wrong('--shell is for the lab; here you have a shell already')
   if (!isKernelName(kernel)) throw wrong(`--kernel must be one of ${kernelNames.join(', ')}`)
-  if (icount && values.cpus !== undefined && values.cpus !== '1') throw wrong('--icount allows one CPU only')
+  for (const [option, chosen] of Object.entries({ guests, icount })) {
+    if (chosen && (values.cpus ?? '1') !== '1') throw wrong(`--${option} allows one CPU only`)
+  }
   const outDirectory = path.resolve(values.out)
   if (outDirectory.includes('\n')) throw wrong('the path of the out folder must not contain a line break')
   return {
     kernel,
-    cpus: positive('cpus', values.cpus ?? (icount ? '1' : '2')),
+    cpus: positive('cpus', values.cpus ?? (guests || icount ? '1' : '2')),
     memory: positive('memory', values.memory),
     append: values.append,
     environment: parseEnvironment(values.env),
     outDirectory,
     timeout: positive('timeout', values.timeout),
     quietTimeout: positive('quiet-timeout', values['quiet-timeout']),
+    guests,
     icount,
     shell,
     here,

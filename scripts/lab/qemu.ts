@@ -11,6 +11,8 @@ export interface MachineOptions {
   readonly append: string
   /** One instruction takes a fixed time, so that counts can be repeated. Needs a single CPU. */
   readonly icount: boolean
+  /** It runs guests of its own, by KVM. Needs a single CPU. */
+  readonly guests: boolean
   readonly initramfs: string
   readonly outDirectory: string
   /** With a terminal the command talks to a virtconsole, else to two streams. */
@@ -34,6 +36,19 @@ const kernelCommandLine = [
   // The runner sends an NMI to a machine that has fallen silent: the panic shows where it stands.
   'unknown_nmi_panic',
 ]
+
+/**
+ * What nested guests need of the lab, for two faults of QEMU's SVM.
+ *
+ * With several CPUs in one thread a guest gets some of its interrupts twice: helper_vmrun leaves exception_index at the
+ * vector that it has injected, and where another CPU's turn comes before the next exit the vector is delivered again, even
+ * with interrupts off. Guests hang and crash of it, so that they get a lab of one CPU.
+ *
+ * helper_vmrun also sets CPU_INTERRUPT_VIRQ without the lock under which other threads set theirs: an interrupt of the lab
+ * that comes in this moment waits for the next one. Where it was the timer's, and the timer is set for one event each time,
+ * nothing comes next: the lab and its guests sleep for ever. A tick that comes by itself makes up for it.
+ */
+const guestsCommandLine = ['nohz=off', 'highres=off']
 
 // QEMU's option syntax separates by commas and doubles those that are meant literally.
 const literal = (text: string): string => text.replaceAll(',', ',,')
@@ -59,16 +74,12 @@ export const qemuArguments = (options: MachineOptions): string[] => [
   // One thread runs all CPUs in turn. With one for each, QEMU before 8.1 may translate an instruction while another CPU
   // writes it (its commit deba78709a), which a kernel that patches its own code does not survive: 7.3 was once seen to
   // stop before /init on a breakpoint in sched_clock_cpu that was there no more.
-  //
-  // With several CPUs in that one thread a guest of the lab's KVM gets some of its interrupts twice: helper_vmrun leaves
-  // exception_index at the vector that it has injected, and where another CPU's turn comes before the next exit the
-  // vector is delivered again, even with interrupts off. Guests hang and crash of it: use one CPU for them.
   ...['-accel', 'tcg,thread=single'],
   ...(options.icount ? ['-icount', 'shift=3,sleep=off'] : []),
   // "max" has the virtualization extension, for a nested /dev/kvm.
   ...['-cpu', 'max', '-smp', String(options.cpus), '-m', String(options.memory)],
   ...['-kernel', options.kernel.vmlinux, '-initrd', options.initramfs],
-  ...['-append', [...kernelCommandLine, options.append].join(' ').trim()],
+  ...['-append', [...kernelCommandLine, ...(options.guests ? guestsCommandLine : []), options.append].join(' ').trim()],
   ...[...socket('console'), '-serial', 'chardev:console'],
   ...[...socket('monitor'), '-mon', 'chardev=monitor,mode=control'],
   ...['-device', 'virtio-serial-pci,id=ports'],

@@ -16,8 +16,6 @@ export interface Stage {
   readonly testTimeout: number
   /** In the lab, on this kernel; on this machine if there is none. */
   readonly kernel?: KernelName
-  /** CPUs of the lab, where it is not as many as usual. */
-  readonly cpus?: number
   /** Kernels of guests inside the lab. */
   readonly guestKernels?: readonly GuestKernelName[]
   /** What else is made ready on this machine before. */
@@ -123,8 +121,6 @@ const inGuests = (asked: string | undefined): Stage[] => {
     option: 'guest-tests',
     testTimeout: 180,
     kernel,
-    // With several, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
-    cpus: 1,
   } as const
   const stock = 'guest/stock.test.js'
   return [
