@@ -5,7 +5,8 @@ import {
   type Doorbell,
   type Doorbells,
   type EventFd,
-  type Interrupts,
+  type Message,
+  type MessageInterrupts,
   type Watch,
   watchReadable,
 } from '../event/index.ts'
@@ -27,12 +28,14 @@ const keyOf = ({ address, width, value }: Doorbell): string => `${address} ${wid
  * A kick needs no turn through the device's registers: the driver asks which eventfd stands behind a write, and signals
  * that. An interrupt is a call of `handler` on this thread.
  */
-export class LocalEvents implements Doorbells, Interrupts {
+export class LocalEvents implements Doorbells, MessageInterrupts {
   /** Called at each interrupt. */
   handler: (vector: number) => void = () => undefined
   readonly #doorbells = new Map<string, EventFd>()
   readonly #lines = new Map<EventFd, Line>()
   readonly #masked = new Set<number>()
+  readonly #set = new Map<number, Message>()
+  #messages: ReadonlyMap<number, Message> = new Map()
 
   /** @throws {InvalidOptionError} `ERR_OPTION_CONFLICT` where another doorbell takes the same writes */
   assign(doorbell: Doorbell, kick: EventFd): void {
@@ -92,6 +95,20 @@ export class LocalEvents implements Doorbells, Interrupts {
     const lines = this.#of(vector).filter(([, line]) => line.watch === undefined)
     for (const [call, line] of lines) line.held += call.read()
     return lines.some(([, line]) => line.held > 0n)
+  }
+
+  setMessage(vector: number, message: Message | undefined): void {
+    if (message === undefined) this.#set.delete(vector)
+    else this.#set.set(vector, message)
+  }
+
+  commit(): void {
+    this.#messages = new Map(this.#set)
+  }
+
+  /** The messages in force, by vector. They are noted, and go nowhere: an interrupt is known by its vector here. */
+  get messages(): ReadonlyMap<number, Message> {
+    return this.#messages
   }
 
   /** How many signals of this eventfd have raised its interrupt since it was connected. */

@@ -2,6 +2,7 @@
 
 import { KVM_IOAPIC_NUM_PINS, KVM_IRQ_ROUTING, KVM_IRQ_ROUTING_ENTRY, KVM_IRQCHIP } from '../abi/kvm.ts'
 import { InvalidOptionError } from '../errors.ts'
+import type { Message } from '../event/index.ts'
 import type { KvmVm } from '../host/index.ts'
 import { checkInteger, checkObject } from '../options.ts'
 
@@ -12,13 +13,13 @@ const PIC_CHIP_PINS = 8
 /** The pin that the second PIC is connected to. */
 const CASCADE = 2
 
-/** A message-signalled interrupt: what the device would write, and where. */
-export interface Message {
-  /** Guest-physical, 64 bits. */
-  readonly address: bigint
-  /** 32 bits. */
-  readonly data: number
-}
+/**
+ * Where a write is an interrupt: 0xfeeXXXXX below 4 GiB, with bits 8 on of an x2APIC id in bits 40 on (Intel SDM volume 3,
+ * section 12.11.1; Documentation/virt/kvm/api.rst, KVM_CAP_X2APIC_API). KVM looks at no other bit, but for bits 32 to 39,
+ * one of which makes the whole table EINVAL where the ids are wide.
+ */
+const MESSAGE_ADDRESS_BITS = 0xff_fff0_0000n
+const MESSAGE_ADDRESS = 0xfee0_0000n
 
 export interface GsiRoutesOptions {
   /** The GSIs that may be given away: `first` on, so many. Default all that are no pin of the I/O APIC. */
@@ -66,7 +67,10 @@ export class GsiRoutes {
     this.#free.sort((a, b) => b - a)
   }
 
-  /** @param message undefined for none @throws {InvalidOptionError} `ERR_OPTION_RANGE` of a GSI that is not allocated */
+  /**
+   * @param message undefined for none; one to an address that interrupts nobody is as none
+   * @throws {InvalidOptionError} `ERR_OPTION_RANGE` of a GSI that is not allocated
+   */
   setMessage(gsi: number, message: Message | undefined): void {
     if (!this.#messages.has(gsi)) {
       throw new InvalidOptionError('ERR_OPTION_RANGE', 'gsi', `must be one that was allocated, not ${gsi}`)
@@ -86,7 +90,7 @@ export class GsiRoutes {
   /** KVM_SET_GSI_ROUTING, once. @throws {SystemCallError} `EINVAL`, `ENOMEM` */
   commit(): void {
     const messages = [...this.#messages].flatMap(([gsi, message]) =>
-      message === undefined ? [] : [route(gsi, message)],
+      message === undefined || !isInterrupt(message) ? [] : [route(gsi, message)],
     )
     this.#vm.setGsiRouting(Buffer.concat([this.#others, ...messages]))
   }
@@ -98,6 +102,10 @@ function checkEntries(others: Uint8Array): Uint8Array {
     throw new InvalidOptionError('ERR_OPTION_RANGE', 'others', problem)
   }
   return others.slice()
+}
+
+function isInterrupt({ address }: Message): boolean {
+  return (address & MESSAGE_ADDRESS_BITS) === MESSAGE_ADDRESS
 }
 
 function entry(gsi: number, type: number): DataView {

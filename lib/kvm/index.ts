@@ -1,5 +1,6 @@
 // The kvm room's door.
 
 export { KvmDoorbells } from './doorbells.ts'
-export { GsiRoutes, type GsiRoutesOptions, type Message } from './gsi-routes.ts'
+export { GsiRoutes, type GsiRoutesOptions } from './gsi-routes.ts'
 export { KvmInterrupts } from './interrupts.ts'
+export { KvmMessageInterrupts } from './message-interrupts.ts'

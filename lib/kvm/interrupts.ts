@@ -38,14 +38,14 @@ export class KvmInterrupts implements Interrupts {
   disconnect(vector: number, call: EventFd): void {
     const { calls, masked } = this.#vector(vector)
     if (!calls.delete(call) || masked) return
-    this.#vm.deassignIrqfd(call, this.#gsi(vector))
+    this.#vm.deassignIrqfd(call, this.gsi(vector))
   }
 
   mask(vector: number, masked: boolean): void {
     const state = this.#vector(vector)
     if (state.masked === masked) return
     for (const call of state.calls) {
-      if (masked) this.#vm.deassignIrqfd(call, this.#gsi(vector))
+      if (masked) this.#vm.deassignIrqfd(call, this.gsi(vector))
       else this.#assign(vector, call)
     }
     state.masked = masked
@@ -61,12 +61,13 @@ export class KvmInterrupts implements Interrupts {
    * where it is not 0, without setting it to 0: it would still be there when the vector is next masked.
    */
   #assign(vector: number, call: EventFd): void {
-    this.#vm.assignIrqfd(call, this.#gsi(vector))
+    this.#vm.assignIrqfd(call, this.gsi(vector))
     call.read()
   }
 
-  #gsi(vector: number): number {
-    return this.#gsis[vector] as number
+  /** @throws {InvalidOptionError} `ERR_OPTION_RANGE` */
+  protected gsi(vector: number): number {
+    return this.#gsis[checkInteger(vector, 'vector', 0, this.#gsis.length - 1)] as number
   }
 
   #vector(vector: number): Vector {

@@ -78,6 +78,11 @@ export class Virtqueue {
     this.#addresses[part] = (this.#addresses[part] & ~(0xffff_ffffn << shift)) | (BigInt(word >>> 0) << shift)
   }
 
+  /** 32 bits of an address, as the driver wrote them. */
+  addressWord(part: VringPart, half: 0 | 1): number {
+    return Number((this.#addresses[part] >> (half === 0 ? 0n : 32n)) & 0xffff_ffffn)
+  }
+
   /**
    * Checks what the driver wrote, and keeps memory under the ring.
    * @throws {QueueError} `ERR_QUEUE_SIZE`
