@@ -12,13 +12,12 @@ const usage = `Usage: npm run conformance -- [options]
 
 Counts the rules of the virtio specification by what is done about them, as the tables of test/conformance have it:
 
-  tested           a unit or kernel test has the rule's id in its title
-  not-offered      it is of a feature bit, whose name is in the title of a test that it is neither offered nor taken
-  kernel           the host's kernel keeps to it, or does not, where packets flow without this package
-  n/a              it has no object here
-  other-transport  it is of a transport that there is not yet
-  deviation        it is broken, as the README says
-  missing          nothing is done about it yet, or the test is not there
+  tested       a unit or kernel test has the rule's id in its title
+  not-offered  it is of a feature bit, whose name is in the title of a test that it is neither offered nor taken
+  kernel       the host's kernel keeps to it, or does not, where packets flow without this package
+  n/a          it has no object here
+  deviation    it is broken, as the README says
+  missing      nothing is done about it yet, or the test is not there
 
 Options:
   --json   the result on stdout as one JSON document

@@ -11,7 +11,7 @@ import {
 import { QueueError } from '../errors.ts'
 import type { GuestMemory } from '../memory/index.ts'
 import { passesEvent } from '../virtio/split-ring.ts'
-import type { QueuePlace } from './mmio-device.ts'
+import type { QueuePlace } from './probed-device.ts'
 
 /** Entries: one for the command, one for the answer. */
 const NUM = 2

@@ -20,7 +20,7 @@ import { checkBigInt, checkInteger } from '../options.ts'
 import { featureBits, hasFeature } from '../virtio/features.ts'
 import { COMMAND_MAX, CommandRing } from './command-ring.ts'
 import { GUEST_OFFLOADS } from './features.ts'
-import type { QueuePlace } from './mmio-device.ts'
+import type { QueuePlace } from './probed-device.ts'
 import { until } from './until.ts'
 
 export interface ControlQueueOptions {

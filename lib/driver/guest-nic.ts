@@ -13,8 +13,8 @@ import { ControlQueue } from './control-queue.ts'
 import { checkMemory, Driver, type DriverOptions, type DriverPair } from './driver.ts'
 import { DRIVER_FEATURES, NIC_FEATURES, NIC_RULES } from './features.ts'
 import { checkHealth, initialise } from './initialise.ts'
-import type { MmioDevice, QueuePlace } from './mmio-device.ts'
 import { type NetConfig, readNetConfig } from './net-config.ts'
+import type { ProbedDevice, QueuePlace } from './probed-device.ts'
 import type { DriverQueue } from './queue.ts'
 
 const ETHERNET_HEADER = 14
@@ -71,7 +71,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
   readonly features: bigint
   /** The control queue; undefined where CTRL_VQ was not agreed on. */
   readonly control: ControlQueue | undefined
-  readonly #device: MmioDevice
+  readonly #device: ProbedDevice
   readonly #offered: bigint
   readonly #driver: Driver
   readonly #queues: readonly Numbered[]
@@ -82,7 +82,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
   #active = 1
   #closing: Promise<void> | undefined
 
-  private constructor(device: MmioDevice, offered: bigint, { config, driver, control, ...parts }: Parts) {
+  private constructor(device: ProbedDevice, offered: bigint, { config, driver, control, ...parts }: Parts) {
     super()
     this.features = device.accepted
     this.control = control
@@ -112,7 +112,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
    * @throws {DeviceError} `ERR_DEVICE_FEATURES`, `ERR_DEVICE_BROKEN`, `ERR_DEVICE_NEEDS_RESET`
    * @throws {QueueError} `ERR_QUEUE_SIZE` where a queue of the device is smaller than `queueSize`
    */
-  static async start(device: MmioDevice, options: GuestNicOptions): Promise<GuestNic> {
+  static async start(device: ProbedDevice, options: GuestNicOptions): Promise<GuestNic> {
     checkOptions(options)
     const { mac } = options
     if (device.deviceId !== VIRTIO_ID_NET) {
@@ -133,7 +133,7 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     return nic
   }
 
-  static #setUp(device: MmioDevice, offered: bigint, options: GuestNicOptions, undo: Teardown): GuestNic {
+  static #setUp(device: ProbedDevice, offered: bigint, options: GuestNicOptions, undo: Teardown): GuestNic {
     const features = device.accepted
     const config = readNetConfig(device, offered)
     const { memory, address = 0, mac: _, queuePairs = 1, ...rest } = options
@@ -215,10 +215,13 @@ export class GuestNic extends EventEmitter<GuestNicEvents> {
     throw new StateError('ERR_NOT_ACTIVE', 'the device has no control queue')
   }
 
-  /** The device interrupted. An interrupt for nothing does nothing. */
-  handleInterrupt(): void {
+  /**
+   * The device interrupted. An interrupt for nothing does nothing.
+   * @param vector by which it came, of a device that has several
+   */
+  handleInterrupt(vector?: number): void {
     if (this.closed) return
-    const { used, config } = this.#device.takeInterrupt()
+    const { used, config } = this.#device.takeInterrupt(vector)
     if (config) this.#configChanged()
     if (used) for (const { packets } of this.#queues) packets?.handleInterrupt()
   }
@@ -282,7 +285,7 @@ function numbered({ pairs }: Driver, control: ControlQueue | undefined, index: n
  * Kicks that no doorbell takes reach the notify register from the event loop: after DRIVER_OK, before which the device
  * must have none.
  */
-function passOn(queues: readonly Numbered[], device: MmioDevice, undo: Teardown): void {
+function passOn(queues: readonly Numbered[], device: ProbedDevice, undo: Teardown): void {
   for (const { index, kick, packets } of queues) {
     if (packets !== undefined && device.doorbell(index) !== undefined) continue
     const watch = watchReadable(kick, () => {

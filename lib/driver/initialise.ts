@@ -4,7 +4,7 @@ import { VIRTIO_CONFIG_S, VIRTIO_F } from '../abi/virtio.ts'
 import { DeviceError, FeatureNegotiationError } from '../errors.ts'
 import { Teardown } from '../teardown.ts'
 import { consistentFeatures, type FeatureRule, featureNames, featureSet } from '../virtio/features.ts'
-import type { MmioDevice } from './mmio-device.ts'
+import type { ProbedDevice } from './probed-device.ts'
 
 const VERSION_1 = featureSet(VIRTIO_F.VIRTIO_F_VERSION_1)
 
@@ -18,7 +18,7 @@ export interface DriverType<T> {
    * Sets up and enables queues, between FEATURES_OK and DRIVER_OK. What fails later undoes what was added to `undo`.
    * @param offered what the device offers, by which optional fields of configuration space are there.
    */
-  setUp(device: MmioDevice, offered: bigint, undo: Teardown): T
+  setUp(device: ProbedDevice, offered: bigint, undo: Teardown): T
 }
 
 /**
@@ -38,14 +38,14 @@ export function chooseFeatures(offered: bigint, known: bigint, rules: readonly F
  * @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING`
  * @throws {DeviceError} `ERR_DEVICE_FEATURES`, `ERR_DEVICE_BROKEN`, `ERR_DEVICE_NEEDS_RESET`
  */
-export async function initialise<T>(device: MmioDevice, type: DriverType<T>, signal?: AbortSignal): Promise<T> {
+export async function initialise<T>(device: ProbedDevice, type: DriverType<T>, signal?: AbortSignal): Promise<T> {
   await device.reset(signal)
   device.addStatus(VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_ACKNOWLEDGE)
   device.addStatus(VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_DRIVER)
   const undo = new Teardown()
   try {
     const { offered } = device
-    agree(device, chooseFeatures(offered, type.known, type.rules))
+    agree(device, chooseFeatures(offered, type.known | device.known, type.rules))
     const made = type.setUp(device, offered, undo)
     device.addStatus(VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_DRIVER_OK)
     checkHealth(device)
@@ -57,7 +57,7 @@ export async function initialise<T>(device: MmioDevice, type: DriverType<T>, sig
   }
 }
 
-function agree(device: MmioDevice, features: bigint): void {
+function agree(device: ProbedDevice, features: bigint): void {
   const { VIRTIO_CONFIG_S_FEATURES_OK: FEATURES_OK } = VIRTIO_CONFIG_S
   device.accept(features)
   device.addStatus(FEATURES_OK)
@@ -67,7 +67,7 @@ function agree(device: MmioDevice, features: bigint): void {
 }
 
 /** @throws {DeviceError} `ERR_DEVICE_NEEDS_RESET` */
-export function checkHealth(device: MmioDevice): void {
+export function checkHealth(device: ProbedDevice): void {
   if ((device.status & VIRTIO_CONFIG_S.VIRTIO_CONFIG_S_NEEDS_RESET) === 0) return
   throw new DeviceError('ERR_DEVICE_NEEDS_RESET', 'the device needs a reset', {
     hint: 'What is in flight is lost. Close the driver, and start it again.',

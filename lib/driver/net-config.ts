@@ -11,7 +11,7 @@ import {
 import { formatMac } from '../address.ts'
 import { DeviceError } from '../errors.ts'
 import { hasFeature } from '../virtio/features.ts'
-import type { MmioDevice } from './mmio-device.ts'
+import type { ProbedDevice } from './probed-device.ts'
 
 /** What the device says of itself; undefined where it does not say, or does not know. */
 export interface NetConfig {
@@ -34,7 +34,7 @@ export interface NetConfig {
  * @param features of those offered: a field is there whether or not its feature is accepted.
  * @throws {DeviceError} `ERR_DEVICE_BROKEN`
  */
-export function readNetConfig(device: MmioDevice, features: bigint): NetConfig {
+export function readNetConfig(device: ProbedDevice, features: bigint): NetConfig {
   const field = (feature: keyof typeof VIRTIO_NET_F, name: keyof typeof VIRTIO_NET_CONFIG, width: 1 | 2 | 4) =>
     hasFeature(features, VIRTIO_NET_F[feature]) ? device.readConfig(VIRTIO_NET_CONFIG[name], width) : undefined
   return device.consistently(() => {
@@ -52,7 +52,7 @@ export function readNetConfig(device: MmioDevice, features: bigint): NetConfig {
   })
 }
 
-function readMac(device: MmioDevice): string {
+function readMac(device: ProbedDevice): string {
   return formatMac(Uint8Array.from({ length: 6 }, (_, i) => device.readConfig(VIRTIO_NET_CONFIG.mac + i, 1)))
 }
 

@@ -4,7 +4,7 @@ import { VIRTIO_F } from '../../lib/abi/virtio.ts'
 import { VIRTIO_NET_F } from '../../lib/abi/virtio-net.ts'
 
 /** What is done about a rule, from best to worst. */
-export const STATUSES = ['tested', 'not-offered', 'kernel', 'n/a', 'other-transport', 'deviation'] as const
+export const STATUSES = ['tested', 'not-offered', 'kernel', 'n/a', 'deviation'] as const
 /** `'open'`: nothing yet. */
 export type Status = (typeof STATUSES)[number] | 'open'
 

@@ -19,9 +19,9 @@ export const GUEST_NIC: readonly Fault[] = [
   },
   {
     name: 'configuration is taken as it comes',
-    file: 'lib/driver/mmio-device.ts',
-    line: "if (this.#read('VIRTIO_MMIO_CONFIG_GENERATION') === before) return found",
-    faulty: "if (this.#read('VIRTIO_MMIO_CONFIG_GENERATION') >= before) return found",
+    file: 'lib/driver/probed-device.ts',
+    line: 'if (this.generation === before) return found',
+    faulty: 'if (this.generation >= before) return found',
     test: 'unit/mmio-device',
     title: `${DEVICE} and its configuration [BASE-CFG-D01] [BASE-CFG-D02] [BASE-CFG-D03] is read again where it changed meanwhile`,
   },
@@ -35,7 +35,7 @@ export const GUEST_NIC: readonly Fault[] = [
   },
   {
     name: 'a reset is over when it was asked for',
-    file: 'lib/driver/mmio-device.ts',
+    file: 'lib/driver/probed-device.ts',
     line: 'await until(() => this.status === 0, signal)',
     faulty: 'await until(() => this.status >= 0, signal)',
     test: 'unit/mmio-device',
