@@ -26,6 +26,7 @@ export interface MachineBinding {
   ): void
   /** The whole table: struct kvm_irq_routing_entry, one after the other. */
   kvmSetGsiRouting(vm: NativeFd, entries: Uint8Array): void
+  kvmIrqLine(vm: NativeFd, gsi: number, asserted: boolean): void
   /** `flags`: KVM_IRQFD_FLAG_DEASSIGN, or 0. */
   kvmIrqfd(vm: NativeFd, event: NativeFd, gsi: number, flags: number): void
   /** `flags`: KVM_IOEVENTFD_FLAG_*; `length` 0 is any. */

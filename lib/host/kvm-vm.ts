@@ -25,6 +25,7 @@ const hints: Hints = {
     'A slot is of whole pages of 4096 bytes, and what it has as memory changes only through its removal.',
   'KVM_IRQFD EBUSY': 'The eventfd interrupts this VM already.',
   'KVM_IRQFD EINVAL': 'The VM has no interrupt controllers: call createIrqchip() first.',
+  'KVM_IRQ_LINE ENXIO': 'The VM has no interrupt controllers: call createIrqchip() first.',
   'KVM_IRQFD EBADF': 'The eventfd was closed.',
   'KVM_IOEVENTFD EEXIST': 'Another eventfd takes the same writes.',
   'KVM_IOEVENTFD ENOENT': 'No eventfd takes these writes.',
@@ -146,6 +147,14 @@ export class KvmVm extends FdHandle {
   setGsiRouting(entries: Uint8Array): void {
     const routes = entries.length / KVM_IRQ_ROUTING_ENTRY.size
     this.#call((fd) => binding().kvmSetGsiRouting(fd, entries), { routes })
+  }
+
+  /**
+   * KVM_IRQ_LINE: the level of a pin, which stays.
+   * @throws {SystemCallError} `ENXIO` without interrupt controllers, `EINVAL`
+   */
+  setIrqLine(gsi: number, asserted: boolean): void {
+    this.#call((fd) => binding().kvmIrqLine(fd, gsi, asserted), { gsi })
   }
 
   /**

@@ -121,11 +121,6 @@ export class PciFunction implements Registers {
     if (command !== before) this.#onCommand?.(command, before)
   }
 
-  /** Whether the guest lets it use memory, its interrupts' messages among that, by itself (Bus Master). */
-  get isMaster(): boolean {
-    return (this.#command & PCI_COMMAND.PCI_COMMAND_MASTER) !== 0
-  }
-
   /** Whether it asks for an interrupt: the status bit, and the pin unless the guest has disabled that. */
   set interrupt(asserted: boolean) {
     this.#interrupt = asserted

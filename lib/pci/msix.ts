@@ -64,6 +64,8 @@ export class Msix implements PciCapability {
   readonly #messages: (Message | undefined)[]
   #enabled = false
   #live = false
+  /** Messages were set, and are not in force yet. */
+  #uncommitted = false
 
   /** Masks every vector. @throws {InvalidOptionError} `ERR_OPTION_RANGE`; what `interrupts` throws */
   constructor({ interrupts, vectors, bar, onEnable }: MsixOptions) {
@@ -130,34 +132,33 @@ export class Msix implements PciCapability {
   /** Brings `interrupts` to what the guest has written, with one commit at most. */
   #settle(vectors: Iterable<number>): void {
     const release: number[] = []
-    let changed = false
     for (const vector of vectors) {
       const masked = this.#isMasked(vector)
       if (masked === this.#held[vector]) continue
       if (!masked) {
-        changed = this.#takeOver(vector) || changed
+        this.#takeOver(vector)
         release.push(vector)
         continue
       }
       this.#interrupts.mask(vector, true)
       this.#held[vector] = true
     }
-    if (changed) this.#interrupts.commit()
+    if (this.#uncommitted) this.#interrupts.commit()
+    this.#uncommitted = false
     for (const vector of release) {
-      this.#held[vector] = false
       this.#interrupts.mask(vector, false)
+      this.#held[vector] = false
     }
   }
 
-  /** @returns whether the message is another one */
-  #takeOver(vector: number): boolean {
+  #takeOver(vector: number): void {
     const { address, data } = this.#table.message(vector)
     const before = this.#messages[vector]
-    if (before?.address === address && before.data === data) return false
+    if (before?.address === address && before.data === data) return
     const message = { address, data }
     this.#messages[vector] = message
     this.#interrupts.setMessage(vector, message)
-    return true
+    this.#uncommitted = true
   }
 
   /** What it is now. */

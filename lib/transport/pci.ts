@@ -31,6 +31,8 @@ const PAGE = 4096
 const REVISION = 1
 /** Subsystem ids of modern devices begin here (section 4.1.2.1). */
 const FIRST_SUBSYSTEM_ID = 0x40
+/** QEMU's, by which drivers for Windows know the device (include/hw/pci/pci.h, PCI_SUBDEVICE_ID_QEMU). */
+const DEFAULT_SUBSYSTEM_ID = 0x1100
 const LEAST_VECTORS = 2
 
 /** What the class says of a device, by its type. */
@@ -62,7 +64,7 @@ export interface VirtioPciOptions {
   classCode?: number
   /** Default 0x1af4. */
   subsystemVendorId?: number
-  /** 0x40 at least (section 4.1.2.1). Default 0x40. */
+  /** 0x40 at least (section 4.1.2.1). Default 0x1100. */
   subsystemId?: number
 }
 
@@ -136,7 +138,7 @@ export class VirtioPciTransport implements DeviceTransport {
       revision: REVISION,
       classCode: classCode ?? CLASSES.get(deviceId) ?? PCI_CLASS.PCI_CLASS_OTHERS,
       subsystemVendorId: subsystemVendorId ?? PCI_VENDOR_ID_REDHAT_QUMRANET,
-      subsystemId: checkInteger(subsystemId, 'subsystemId', FIRST_SUBSYSTEM_ID, 0xffff, FIRST_SUBSYSTEM_ID),
+      subsystemId: checkInteger(subsystemId, 'subsystemId', FIRST_SUBSYSTEM_ID, 0xffff, DEFAULT_SUBSYSTEM_ID),
       bars: [
         {
           index: STRUCTURES_BAR,

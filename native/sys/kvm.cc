@@ -23,6 +23,7 @@ constexpr unsigned long kSetGsiRouting = _IOW(KVMIO, 0x6a, ArrayHeader);
 constexpr unsigned long kSetCpuid2 = _IOW(KVMIO, 0x90, ArrayHeader);
 static_assert(kGetSupportedCpuid == 0xc008ae05 && kSetGsiRouting == 0x4008ae6a && kSetCpuid2 == 0x4008ae90);
 static_assert(KVM_SET_USER_MEMORY_REGION == 0x4020ae46 && KVM_IRQFD == 0x4020ae76 && KVM_IOEVENTFD == 0x4040ae79);
+static_assert(KVM_IRQ_LINE == 0x4008ae61 && sizeof(kvm_irq_level) == 8);
 static_assert(KVM_CREATE_PIT2 == 0x4040ae77 && KVM_GET_REGS == 0x8090ae81 && KVM_GET_SREGS == 0x8138ae83);
 
 // Linux has 80 at most (KVM_MAX_CPUID_ENTRIES was that, and is 256 since 5.10).
@@ -103,6 +104,13 @@ Result<void> kvm_set_user_memory_region(int vm, uint32_t slot, uint32_t flags, u
 
 Result<void> kvm_set_gsi_routing(int vm, std::span<const uint8_t> entries) {
   return set_array(vm, kSetGsiRouting, "KVM_SET_GSI_ROUTING", entries, sizeof(kvm_irq_routing_entry));
+}
+
+Result<void> kvm_irq_line(int vm, uint32_t gsi, bool asserted) {
+  kvm_irq_level argument{};
+  argument.irq = gsi;
+  argument.level = asserted ? 1 : 0;
+  return control(vm, KVM_IRQ_LINE, "KVM_IRQ_LINE", &argument);
 }
 
 Result<void> kvm_irqfd(int vm, int event, uint32_t gsi, uint32_t flags) {

@@ -30,6 +30,8 @@ Result<void> kvm_set_user_memory_region(int vm, uint32_t slot, uint32_t flags, u
                                         uint8_t* address);
 // Replaces the whole table; struct kvm_irq_routing_entry each.
 Result<void> kvm_set_gsi_routing(int vm, std::span<const uint8_t> entries);
+// The level of a pin, which stays. EINVAL: no route has this GSI. ENXIO: there are no interrupt controllers.
+Result<void> kvm_irq_line(int vm, uint32_t gsi, bool asserted);
 // EBUSY: the eventfd has an irqfd already.
 Result<void> kvm_irqfd(int vm, int event, uint32_t gsi, uint32_t flags);
 // EEXIST: another eventfd takes the same writes.

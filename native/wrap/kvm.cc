@@ -79,6 +79,11 @@ Value set_gsi_routing(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Value irq_line(const CallbackInfo& info) {
+  value_or_throw(info.Env(), kvm_irq_line(to_fd(info[0]), to_uint32(info[1], "gsi"), to_bool(info[2], "asserted")));
+  return info.Env().Undefined();
+}
+
 Value irqfd(const CallbackInfo& info) {
   value_or_throw(info.Env(),
                  kvm_irqfd(to_fd(info[0]), to_fd(info[1]), to_uint32(info[2], "gsi"), to_uint32(info[3], "flags")));
@@ -115,6 +120,7 @@ constexpr Export kExports[] = {
     {"kvmCreatePit2", create_pit2},
     {"kvmSetUserMemoryRegion", set_user_memory_region},
     {"kvmSetGsiRouting", set_gsi_routing},
+    {"kvmIrqLine", irq_line},
     {"kvmIrqfd", irqfd},
     {"kvmIoeventfd", ioeventfd},
     {"kvmCreateVcpu", create_vcpu},

@@ -12,7 +12,7 @@ import {
 import { SystemCallError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
 import { KvmVm } from '../../lib/host/index.ts'
-import { GsiRoutes, KvmDoorbells, KvmInterrupts } from '../../lib/kvm/index.ts'
+import { GsiRoutes, KvmDoorbells, KvmInterrupts, KvmMessageInterrupts, KvmPins } from '../../lib/kvm/index.ts'
 import { GuestMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { diffSoon, resources } from '../support/resources.ts'
@@ -152,28 +152,34 @@ describe('KVM', () => {
     })
   })
 
+  /** A VM with a local APIC that takes messages, and whether one for a vector waits in it. */
+  const apic = () => {
+    const made = vm()
+    made.createIrqchip()
+    const vcpu = all.own(made.createVcpu(0))
+    const fresh = vcpu.getLapic()
+    new DataView(fresh.buffer).setUint32(KVM_LAPIC.spiv, 0x1ff, true)
+    vcpu.setLapic(fresh)
+    const requested = (vector: number): boolean => {
+      const lapic = new DataView(vcpu.getLapic().buffer)
+      return ((lapic.getUint32(KVM_LAPIC.irr + 16 * (vector >> 5), true) >>> (vector & 31)) & 1) === 1
+    }
+    return { made, requested, acknowledge: () => vcpu.setLapic(fresh) }
+  }
+
   describe('interrupts', () => {
     const VECTOR = 0x41
     const GSI = 24
 
-    /** A local APIC that takes messages, and whether one waits in it. */
+    /** With a message that is routed to it. */
     const guest = () => {
-      const made = vm()
-      made.createIrqchip()
-      const vcpu = all.own(made.createVcpu(0))
+      const { made, requested, acknowledge } = apic()
       const routes = new GsiRoutes(made, { first: GSI, count: 2 })
       const [gsi] = routes.allocate(1) as [number]
       routes.setMessage(gsi, { address: 0xfee0_0000n, data: VECTOR })
       routes.commit()
-      const fresh = vcpu.getLapic()
-      new DataView(fresh.buffer).setUint32(KVM_LAPIC.spiv, 0x1ff, true)
-      vcpu.setLapic(fresh)
-      const requested = () => {
-        const lapic = new DataView(vcpu.getLapic().buffer)
-        return ((lapic.getUint32(KVM_LAPIC.irr + 16 * (VECTOR >> 5), true) >>> (VECTOR & 31)) & 1) === 1
-      }
-      const acknowledge = () => vcpu.setLapic(fresh)
-      return { interrupts: new KvmInterrupts(made, [gsi]), routes, gsi, requested, acknowledge }
+      const interrupts = new KvmInterrupts(made, [gsi])
+      return { interrupts, routes, gsi, requested: () => requested(VECTOR), acknowledge }
     }
 
     // A message is delivered within the write that signals; one that had been signalled before, by a thread of the kernel.
@@ -285,6 +291,106 @@ describe('KVM', () => {
       interrupts.connect(0, call)
       assert.throws(() => interrupts.connect(0, call), refusal('EBUSY', /already/))
       assert.throws(() => interrupts.connect(1, eventfd()), { code: 'ERR_OPTION_RANGE' })
+    })
+  })
+
+  describe('interrupts that are messages', () => {
+    const message = (data: number, address = 0xfee0_0000n) => ({ address, data })
+    const device = (vectors = 4) => {
+      const cpu = apic()
+      const routes = new GsiRoutes(cpu.made)
+      return { ...cpu, routes, interrupts: new KvmMessageInterrupts(cpu.made, routes, vectors) }
+    }
+
+    it('are what the guest made of each vector, with the next commit', () => {
+      const { interrupts, requested } = device()
+      const calls = [eventfd(), eventfd()] as const
+      for (const [vector, call] of calls.entries()) {
+        interrupts.mask(vector, true)
+        interrupts.connect(vector, call)
+        interrupts.setMessage(vector, message(0x50 + vector))
+      }
+      interrupts.commit()
+      for (const vector of [0, 1]) interrupts.mask(vector, false)
+      for (const [vector, call] of calls.entries()) {
+        assert.equal(requested(0x50 + vector), false)
+        call.signal()
+        assert.equal(requested(0x50 + vector), true)
+      }
+    })
+
+    it('go nowhere, and keep none of the others from their way, where a guest’s address is of no interrupt', async () => {
+      const { interrupts, requested } = device()
+      const [good, bad] = [eventfd(), eventfd()]
+      interrupts.connect(0, good)
+      interrupts.connect(1, bad)
+      interrupts.setMessage(0, message(0x50))
+      for (const address of [0n, 0x1000n, 0xfed0_0000n, 0x1_fee0_0000n, 0xff_fee0_0000n, 2n ** 64n - 4n]) {
+        interrupts.setMessage(1, message(0x51, address))
+        interrupts.commit()
+        bad.signal()
+      }
+      good.signal()
+      assert.deepEqual([requested(0x50), requested(0x51)], [true, false])
+    })
+
+    it('are neither lost nor invented however often a vector is masked, let go and given another message', async () => {
+      const { interrupts, requested, acknowledge } = device(1)
+      const call = eventfd()
+      interrupts.connect(0, call)
+      interrupts.mask(0, true)
+      for (let flip = 0; flip < 1000; flip++) {
+        const vector = 0x50 + (flip % 64)
+        if (flip % 2 === 0) call.signal(BigInt(1 + (flip % 3)))
+        assert.equal(interrupts.pending(0), flip % 2 === 0)
+        interrupts.setMessage(0, message(vector))
+        interrupts.commit()
+        interrupts.mask(0, false)
+        // One that waited is delivered by a thread of the kernel, and no other can be told apart from it but by waiting.
+        if (flip % 2 === 0) await soon('the interrupt', () => requested(vector))
+        interrupts.mask(0, true)
+        assert.equal(requested(vector), flip % 2 === 0)
+        assert.equal(interrupts.pending(0), false)
+        acknowledge()
+      }
+    })
+
+    it('give their GSIs back, once', () => {
+      const { made, routes, interrupts } = device(4072)
+      assert.throws(() => new KvmMessageInterrupts(made, routes, 1), { code: 'ERR_OPTION_RANGE' })
+      interrupts.close()
+      interrupts.close()
+      new KvmMessageInterrupts(made, routes, 4072).close()
+      assert.throws(() => interrupts.setMessage(0, undefined), { code: 'ERR_OPTION_RANGE' })
+    })
+  })
+
+  describe('a pin', () => {
+    it('is held while any of its devices holds it', () => {
+      const { made, requested, acknowledge } = apic()
+      const GSI = 10
+      // As a guest programs the I/O APIC: the pin is an interrupt of the level, with this vector.
+      const routes = new GsiRoutes(made, { others: new Uint8Array(), first: GSI, count: 1 })
+      const [gsi] = routes.allocate(1) as [number]
+      routes.setMessage(gsi, { address: 0xfee0_0000n, data: 0x60 })
+      routes.commit()
+      const pins = new KvmPins(made, gsi)
+      const [one, other] = [pins.share(), pins.share()]
+      one.set(true)
+      assert.equal(requested(0x60), true)
+      acknowledge()
+      // No edge follows from who holds it, too, or lets go while the other holds it.
+      other.set(true)
+      one.set(false)
+      assert.equal(requested(0x60), false)
+      other.set(false)
+      other.set(true)
+      assert.equal(requested(0x60), true)
+    })
+
+    it('needs interrupt controllers', () => {
+      const pin = new KvmPins(vm(), 10).share()
+      assert.throws(() => pin.set(true), refusal('ENXIO', /createIrqchip/))
     })
   })
 })

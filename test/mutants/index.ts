@@ -12,6 +12,7 @@ import { MEMORY } from './memory.ts'
 import { NATIVE_SYS } from './native-sys.ts'
 import { NATIVE_WRAP } from './native-wrap.ts'
 import { NET } from './net.ts'
+import { PCI } from './pci.ts'
 import { RING_LOOP } from './ring.ts'
 import { VIRTIO } from './virtio.ts'
 
@@ -25,6 +26,7 @@ export const FAULTS: readonly Fault[] = [
   ...FRAMES,
   ...GUEST_NIC,
   ...VIRTIO,
+  ...PCI,
   ...NET,
   ...CLI,
   ...NATIVE_SYS,

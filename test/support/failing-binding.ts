@@ -41,6 +41,7 @@ const FUNCTIONS: Readonly<Record<FunctionName, readonly [kind: Kind, syscall: st
   kvmCreatePit2: ['step', 'KVM_CREATE_PIT2'],
   kvmSetUserMemoryRegion: ['step', 'KVM_SET_USER_MEMORY_REGION'],
   kvmSetGsiRouting: ['step', 'KVM_SET_GSI_ROUTING'],
+  kvmIrqLine: ['step', 'KVM_IRQ_LINE'],
   kvmIrqfd: ['step', 'KVM_IRQFD'],
   kvmIoeventfd: ['step', 'KVM_IOEVENTFD'],
   kvmCreateVcpu: ['step', 'KVM_CREATE_VCPU'],
