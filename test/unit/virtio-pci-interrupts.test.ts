@@ -301,6 +301,8 @@ describe('the events of virtio over PCI', () => {
     it('kick each queue at an address of its own, wherever the guest places and moves the registers', async () => {
       assert.deepEqual([...doorbells], expected(STRUCTURES))
       assert.equal(transport.inspect().doorbells, 3)
+      guest.placeBar(0, 0xe000_0000)
+      assert.deepEqual([...doorbells], expected(0xe000_0000))
       guest.placeBar(0, 0x2_0000_0000)
       assert.deepEqual([...doorbells], expected(0x2_0000_0000))
       guest.placeBar(0, STRUCTURES)
