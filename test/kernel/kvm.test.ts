@@ -1,20 +1,14 @@
 // KVM's ioctls, and the doorbells and interrupts that are made of them, on VMs whose guest never runs.
 
 import assert from 'node:assert/strict'
-import {
-  KVM_API_VERSION,
-  KVM_CAP,
-  KVM_CPUID_ENTRY2,
-  KVM_LAPIC,
-  KVM_PIT_SPEAKER_DUMMY,
-  KVM_SREGS,
-} from '../../lib/abi/kvm.ts'
+import { KVM_API_VERSION, KVM_CAP, KVM_CPUID_ENTRY2, KVM_PIT_SPEAKER_DUMMY, KVM_SREGS } from '../../lib/abi/kvm.ts'
 import { SystemCallError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
 import { KvmVm } from '../../lib/host/index.ts'
 import { GsiRoutes, KvmDoorbells, KvmInterrupts, KvmMessageInterrupts, KvmPins } from '../../lib/kvm/index.ts'
 import { GuestMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
+import { IdleApic } from '../support/idle-apic.ts'
 import { diffSoon, resources } from '../support/resources.ts'
 import { soon } from '../support/soon.ts'
 
@@ -152,19 +146,10 @@ describe('KVM', () => {
     })
   })
 
-  /** A VM with a local APIC that takes messages, and whether one for a vector waits in it. */
   const apic = () => {
-    const made = vm()
-    made.createIrqchip()
-    const vcpu = all.own(made.createVcpu(0))
-    const fresh = vcpu.getLapic()
-    new DataView(fresh.buffer).setUint32(KVM_LAPIC.spiv, 0x1ff, true)
-    vcpu.setLapic(fresh)
-    const requested = (vector: number): boolean => {
-      const lapic = new DataView(vcpu.getLapic().buffer)
-      return ((lapic.getUint32(KVM_LAPIC.irr + 16 * (vector >> 5), true) >>> (vector & 31)) & 1) === 1
-    }
-    return { made, requested, acknowledge: () => vcpu.setLapic(fresh) }
+    const idle = all.own(new IdleApic())
+    const requested = (vector: number): boolean => idle.requested(vector)
+    return { made: idle.vm, requested, acknowledge: () => idle.acknowledge() }
   }
 
   describe('interrupts', () => {
