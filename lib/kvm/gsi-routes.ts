@@ -6,8 +6,8 @@ import type { Message } from '../event/index.ts'
 import type { KvmVm } from '../host/index.ts'
 import { checkInteger, checkObject } from '../options.ts'
 
-/** KVM_MAX_IRQ_ROUTES (arch/x86/include/asm/kvm_host.h). */
-const MOST_GSIS = 4096
+/** KVM_MAX_IRQ_ROUTES (include/linux/kvm_host.h): of GSIs, and of entries in the table. */
+const MOST_ROUTES = 4096
 const PIC_PINS = 16
 const PIC_CHIP_PINS = 8
 /** The pin that the second PIC is connected to. */
@@ -37,15 +37,18 @@ export class GsiRoutes {
   readonly #vm: KvmVm
   #others: Uint8Array
   readonly #free: number[]
-  readonly #messages = new Map<number, Message | undefined>()
+  /** By GSI that is taken: its entry, where it raises something. */
+  readonly #entries = new Map<number, Uint8Array | undefined>()
 
   /** @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN` */
   constructor(vm: KvmVm, options: GsiRoutesOptions = {}) {
     checkObject(options, ['first', 'count', 'others'])
-    const first = checkInteger(options.first, 'first', 0, MOST_GSIS - 1, KVM_IOAPIC_NUM_PINS)
-    const count = checkInteger(options.count, 'count', 1, MOST_GSIS - first, MOST_GSIS - first)
-    this.#vm = vm
+    const first = checkInteger(options.first, 'first', 0, MOST_ROUTES - 1, KVM_IOAPIC_NUM_PINS)
     this.#others = checkEntries(options.others ?? irqchipRoutes())
+    // Each needs its entry in a table of as many, which the others are in, too.
+    const most = MOST_ROUTES - Math.max(first, this.#others.length / KVM_IRQ_ROUTING_ENTRY.size)
+    const count = checkInteger(options.count, 'count', 1, most, most)
+    this.#vm = vm
     // The lowest is taken first.
     this.#free = Array.from({ length: count }, (_, i) => first + count - 1 - i)
   }
@@ -57,13 +60,13 @@ export class GsiRoutes {
   allocate(count: number): number[] {
     checkInteger(count, 'count', 0, this.#free.length)
     const gsis = this.#free.splice(this.#free.length - count).reverse()
-    for (const gsi of gsis) this.#messages.set(gsi, undefined)
+    for (const gsi of gsis) this.#entries.set(gsi, undefined)
     return gsis
   }
 
   /** Gives them back: disconnected before, and without their messages after the next `commit`. */
   release(gsis: readonly number[]): void {
-    for (const gsi of gsis) if (this.#messages.delete(gsi)) this.#free.push(gsi)
+    for (const gsi of gsis) if (this.#entries.delete(gsi)) this.#free.push(gsi)
     this.#free.sort((a, b) => b - a)
   }
 
@@ -72,15 +75,15 @@ export class GsiRoutes {
    * @throws {InvalidOptionError} `ERR_OPTION_RANGE` of a GSI that is not allocated
    */
   setMessage(gsi: number, message: Message | undefined): void {
-    if (!this.#messages.has(gsi)) {
+    if (!this.#entries.has(gsi)) {
       throw new InvalidOptionError('ERR_OPTION_RANGE', 'gsi', `must be one that was allocated, not ${gsi}`)
     }
-    this.#messages.set(gsi, message)
+    this.#entries.set(gsi, message !== undefined && isInterrupt(message) ? route(gsi, message) : undefined)
   }
 
   /**
    * What else is in the VM's table from the next `commit` on: an embedder whose own routes change sets them here, and calls
-   * KVM_SET_GSI_ROUTING nowhere else.
+   * KVM_SET_GSI_ROUTING nowhere else. KVM takes 4096 entries in all.
    * @throws {InvalidOptionError} `ERR_OPTION_RANGE`
    */
   setOthers(others: Uint8Array): void {
@@ -89,9 +92,7 @@ export class GsiRoutes {
 
   /** KVM_SET_GSI_ROUTING, once. @throws {SystemCallError} `EINVAL`, `ENOMEM` */
   commit(): void {
-    const messages = [...this.#messages].flatMap(([gsi, message]) =>
-      message === undefined || !isInterrupt(message) ? [] : [route(gsi, message)],
-    )
+    const messages = [...this.#entries.values()].filter((entry) => entry !== undefined)
     this.#vm.setGsiRouting(Buffer.concat([this.#others, ...messages]))
   }
 }

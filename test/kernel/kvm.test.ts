@@ -6,11 +6,17 @@ import { SystemCallError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
 import { KvmVm } from '../../lib/host/index.ts'
 import { GsiRoutes, KvmDoorbells, KvmInterrupts, KvmMessageInterrupts, KvmPins } from '../../lib/kvm/index.ts'
-import { GuestMemory } from '../../lib/memory/index.ts'
+import { BufferMemory, GuestMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
+import { VirtioPciTransport } from '../../lib/transport/index.ts'
+import { recording } from '../support/failing-binding.ts'
 import { IdleApic } from '../support/idle-apic.ts'
+import { VERSION_1 } from '../support/mmio-guest.ts'
+import { TestBus } from '../support/pci-bus.ts'
+import { PciGuest } from '../support/pci-guest.ts'
 import { diffSoon, resources } from '../support/resources.ts'
 import { soon } from '../support/soon.ts'
+import { VirtioRng } from '../support/virtio-rng.ts'
 
 const refusal = (code: string, hint: RegExp) => (error: unknown) => {
   assert.ok(error instanceof SystemCallError)
@@ -340,13 +346,51 @@ describe('KVM', () => {
       }
     })
 
-    it('give their GSIs back, once', () => {
-      const { made, routes, interrupts } = device(4072)
+    it('are as many as a table has room for beside the pins, and their GSIs come back, once', () => {
+      const MOST = 4096 - 39
+      const { made, routes, interrupts } = device(MOST)
       assert.throws(() => new KvmMessageInterrupts(made, routes, 1), { code: 'ERR_OPTION_RANGE' })
+      for (let vector = 0; vector < MOST; vector++) interrupts.setMessage(vector, message(0x50))
+      interrupts.commit()
       interrupts.close()
       interrupts.close()
-      new KvmMessageInterrupts(made, routes, 4072).close()
+      new KvmMessageInterrupts(made, routes, MOST).close()
       assert.throws(() => interrupts.setMessage(0, undefined), { code: 'ERR_OPTION_RANGE' })
+    })
+
+    it('cost one change of the table where a device with 258 vectors starts, and a call for each queue', async () => {
+      const { interrupts } = device(258)
+      const rng = all.own(
+        new VirtioRng(new BufferMemory(new ArrayBuffer(4096)), { queueSizes: new Array(257).fill(8) }),
+      )
+      const transport = all.own(new VirtioPciTransport(rng, { interrupts }))
+      const machine = new TestBus()
+      machine.bus.plug(1, transport.function)
+      const guest = new PciGuest(machine.config(1), machine.memory)
+      const calls = (body: () => void): Promise<Record<string, number>> =>
+        recording((record) => {
+          body()
+          const counts: Record<string, number> = {}
+          for (const { syscall } of record.steps) counts[syscall] = (counts[syscall] ?? 0) + 1
+          return counts
+        })
+      const setUp = await calls(() => {
+        guest.enableMsix()
+        guest.begin()
+        assert.ok(guest.accept(VERSION_1))
+        guest.mapConfig(0)
+        for (const { index } of rng.queues) assert.equal(guest.mapQueue(index, 1 + index), 1 + index)
+      })
+      assert.deepEqual([setUp.KVM_SET_GSI_ROUTING, setUp.KVM_IRQFD], [undefined, undefined])
+      const start = await calls(() => guest.addStatus(4))
+      assert.deepEqual([start.KVM_SET_GSI_ROUTING, start.KVM_IRQFD], [1, 258])
+      const { table } = guest.msix
+      const rewrite = await calls(() => {
+        guest.maskVector(7, true)
+        guest.memory.write(table + 16 * 7 + 8, 4, 0x99)
+        guest.maskVector(7, false)
+      })
+      assert.deepEqual([rewrite.KVM_SET_GSI_ROUTING, rewrite.KVM_IRQFD], [1, 2])
     })
   })
 
