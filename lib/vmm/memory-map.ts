@@ -22,7 +22,11 @@ export const MEMORY_MAP = {
   high: 0x10_0000,
   /** No memory lies from here up to 4 GiB. */
   hole: 3 * GiB,
+  /** Where a guest places what is behind its PCI bus. */
+  pciWindow: 0xc000_0000,
   virtioMmio: 0xd000_0000,
+  /** Configuration space of the PCI bus. */
+  ecam: 0xe000_0000,
   ioApic: 0xfec0_0000,
   localApic: 0xfee0_0000,
   /** Pages that KVM takes for itself on Intel's processors. */
@@ -30,6 +34,10 @@ export const MEMORY_MAP = {
   tss: 0xfffb_d000,
   aboveHole: 4 * GiB,
 } as const
+
+export const PCI_WINDOW_SIZE = 256 << 20
+/** As much as one bus has. */
+export const ECAM_SIZE = 1 << 20
 
 /** Bytes for the kernel's command line, NUL included. */
 export const COMMAND_LINE_SIZE = 64 * KiB
@@ -53,6 +61,8 @@ export function memoryRanges([first, ...others]: readonly MemoryRegion[]): Memor
     { guestAddress: 0, size: lowEnd, usable: true },
     { guestAddress: lowEnd, size: high - lowEnd, usable: false },
     { guestAddress: high, size: (first?.size ?? high) - high, usable: true },
+    // Linux wants to see that nobody else has it.
+    { guestAddress: MEMORY_MAP.ecam, size: ECAM_SIZE, usable: false },
     ...others.map((region) => ({ ...region, usable: true })),
   ]
 }

@@ -1,7 +1,7 @@
 // A machine on KVM: processors, memory, a console, and virtio devices over MMIO.
 
 import { EventEmitter } from 'node:events'
-import { KVM_IOAPIC_NUM_PINS, KVM_PIT_SPEAKER_DUMMY } from '../abi/kvm.ts'
+import { KVM_PIT_SPEAKER_DUMMY } from '../abi/kvm.ts'
 import { InvalidOptionError, StateError } from '../errors.ts'
 import {
   GuestBus,
@@ -15,14 +15,16 @@ import {
 import { KvmDoorbells, KvmInterrupts } from '../kvm/index.ts'
 import { GuestMemory, type NativeMemory } from '../memory/index.ts'
 import { checkInteger, checkObject, checkString } from '../options.ts'
+import type { PciFunctionState } from '../pci/index.ts'
 import { Teardown } from '../teardown.ts'
-import { VirtioMmioTransport } from '../transport/index.ts'
+import { VirtioMmioTransport, type VirtioPciTransport } from '../transport/index.ts'
 import type { VirtioDevice } from '../virtio/index.ts'
 import { type MmioDevice, writeTables } from './acpi/tables.ts'
 import { enterKernel, loadBootFiles } from './boot.ts'
 import { cpuidOf } from './cpuid.ts'
 import { KEYBOARD_CONTROLLER_PORT, KeyboardController } from './keyboard-controller.ts'
 import { MEMORY_MAP, memoryRegions } from './memory-map.ts'
+import { PciHost } from './pci-host.ts'
 import { POWER, PowerRegisters } from './power.ts'
 import { PVPANIC_PORT, PvPanic } from './pvpanic.ts'
 import { writeResetVector } from './reset-vector.ts'
@@ -36,8 +38,9 @@ const MOST_CPUS = 64
 const COM1 = { port: 0x3f8, gsi: 4 } as const
 const RTC_PORT = 0x70
 const POWER_PORT = 0x600
-/** The first interrupt of a device: those below are a PC's own. */
+/** Interrupts of devices over MMIO: those below are a PC's own, those above the PCI bus's. */
 const FIRST_GSI = 5
+const LAST_GSI = 15
 const MMIO_WINDOW = 0x1000
 
 export interface VmOptions {
@@ -78,6 +81,8 @@ export interface VmState {
   vcpus: { counters: VcpuCounters; stands: KvmVcpuState | null }[]
   /** Devices over MMIO, in the order in which they were attached. */
   virtioMmio: { address: number; gsi: number }[]
+  /** What is in each slot of its PCI bus. */
+  pci: Record<number, PciFunctionState>
 }
 
 /** A machine. Attach its devices, and start it; whatever it runs ends with `close`. */
@@ -85,6 +90,7 @@ export class Vm extends EventEmitter<VmEvents> {
   readonly memory: NativeMemory
   readonly #vm: KvmVm
   readonly #bus: GuestBus
+  readonly #pci: PciHost
   readonly #serial: Serial
   readonly #vcpus: KvmVcpu[] = []
   readonly #threads: VcpuThread[] = []
@@ -121,6 +127,7 @@ export class Vm extends EventEmitter<VmEvents> {
       this.#bus = this.#all.own(new GuestBus())
       this.#serial = this.#all.own(new Serial((bytes) => this.emit('console', bytes)))
       this.#mapPc()
+      this.#pci = this.#all.own(new PciHost(this.#vm, this.#bus))
       this.#createVcpus(smp)
     } catch (error) {
       this.#state = 'closed'
@@ -147,15 +154,35 @@ export class Vm extends EventEmitter<VmEvents> {
   }
 
   /**
+   * Puts a virtio device into a slot of the PCI bus. One that is put there while the guest runs is found when the guest
+   * looks: Linux does when it is told to (`/sys/bus/pci/rescan`). The device's memory is to be the machine's.
+   * @param options.vectors of MSI-X. Default one for each queue and one for the configuration: 2N + 2 of a network device
+   *   with N pairs.
+   * @throws {StateError} `ERR_CLOSED`
+   * @throws {InvalidOptionError} `ERR_OPTION_RANGE`, `ERR_OPTION_CONFLICT` where no slot is left
+   * @throws {SystemCallError} what KVM says
+   */
+  attachPci(device: VirtioDevice, { vectors }: { vectors?: number } = {}): VirtioPciTransport {
+    this.#assertOpen()
+    return this.#pci.attach(device, vectors)
+  }
+
+  /** Takes one out again, whatever the guest does with it. @throws {StateError} `ERR_CLOSED` */
+  detachPci(transport: VirtioPciTransport): void {
+    this.#assertOpen()
+    this.#pci.detach(transport)
+  }
+
+  /**
    * Puts a virtio device into the machine, over MMIO; before it starts. The device's memory is to be the machine's.
    * @throws {StateError} `ERR_ALREADY_ACTIVE`, `ERR_CLOSED`
    * @throws {InvalidOptionError} `ERR_OPTION_RANGE` where there is no interrupt left for it
    */
-  attach(device: VirtioDevice): VirtioMmioTransport {
+  attachMmio(device: VirtioDevice): VirtioMmioTransport {
     this.#assertOpen()
     if (this.#state !== 'created') throw new StateError('ERR_ALREADY_ACTIVE', 'the machine has been started')
     const index = this.#devices.length
-    const gsi = checkInteger(FIRST_GSI + index, 'interrupt', FIRST_GSI, KVM_IOAPIC_NUM_PINS - 1)
+    const gsi = checkInteger(FIRST_GSI + index, 'interrupt', FIRST_GSI, LAST_GSI)
     const address = MEMORY_MAP.virtioMmio + MMIO_WINDOW * index
     const interrupts = new KvmInterrupts(this.#vm, [gsi])
     const doorbells = new KvmDoorbells(this.#vm)
@@ -182,6 +209,7 @@ export class Vm extends EventEmitter<VmEvents> {
       pvpanic: PVPANIC_PORT,
       power,
       virtioMmio: this.#devices,
+      pci: this.#pci.description,
     })
     writeResetVector(this.memory, power)
     enterKernel(this.#vcpus[0] as KvmVcpu, this.#entry)
@@ -243,6 +271,7 @@ export class Vm extends EventEmitter<VmEvents> {
         stands: standing ? (this.#vcpus[i] as KvmVcpu).inspect() : null,
       })),
       virtioMmio: this.#devices.map(({ address, gsi }) => ({ address, gsi })),
+      pci: this.#pci.inspect(),
     }
   }
 

@@ -37,7 +37,7 @@ const hex = (set: bigint): string => `0x${set.toString(16)}`
 
 export async function measureOurs(kernel: KernelName): Promise<OurFeatures[]> {
   const nics = OPTION_SETS.map(({ options }, i) => ({ ...options, ifname: `ours${i}`, address: `10.6.${i}.1` }))
-  const guest = await StockGuest.boot({ kernel, nics })
+  const guest = await StockGuest.boot({ kernel, nics, transport: 'mmio' })
   try {
     // Before the guest lets go of them.
     const device = guest.nics.map(({ offered, accepted }) => ({ offered: hex(offered), accepted: hex(accepted) }))

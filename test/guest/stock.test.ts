@@ -9,19 +9,21 @@ import { link } from './scenarios/link.ts'
 import { offloads } from './scenarios/offloads.ts'
 import { probe } from './scenarios/probe.ts'
 import { queues } from './scenarios/queues.ts'
+import { rings } from './scenarios/rings.ts'
 import { HOST, MAC, MTU, SECOND, type Story } from './scenarios/story.ts'
 import { traffic } from './scenarios/traffic.ts'
+import { vectors } from './scenarios/vectors.ts'
 
 const stories: Story[] = [
-  { kernel: '6.1', smp: 1, queuePairs: 1 },
-  { kernel: '6.12', smp: 4, queuePairs: 4 },
-  { kernel: '6.1-cloud', smp: 4, queuePairs: 4 },
-  { kernel: '6.12-cloud', smp: 1, queuePairs: 1 },
+  { kernel: '6.1', smp: 1, queuePairs: 1, transport: 'mmio' },
+  { kernel: '6.12', smp: 4, queuePairs: 4, transport: 'pci' },
+  { kernel: '6.1-cloud', smp: 4, queuePairs: 4, transport: 'mmio' },
+  { kernel: '6.12-cloud', smp: 1, queuePairs: 1, transport: 'pci' },
 ]
 
 for (const story of stories) {
-  const { kernel, smp, queuePairs } = story
-  describe(`a stock guest of Linux ${kernel} with ${smp} processors and ${queuePairs} queue pairs`, () => {
+  const { kernel, smp, queuePairs, transport } = story
+  describe(`a stock guest of Linux ${kernel} with ${smp} processors and ${queuePairs} queue pairs over ${transport}`, () => {
     let held: ReturnType<typeof resources>
     let guest: StockGuest | undefined
 
@@ -31,7 +33,7 @@ for (const story of stories) {
         { ifname: 'guest0', address: HOST, mac: MAC, host_mtu: MTU, queuePairs },
         { ifname: 'guest1', address: SECOND.host, mac: SECOND.mac },
       ]
-      guest = await StockGuest.boot({ kernel, smp, nics })
+      guest = await StockGuest.boot({ kernel, smp, nics, transport })
     })
 
     after('is closed', () => guest?.close())
@@ -39,9 +41,13 @@ for (const story of stories) {
     const booted = () => guest!
 
     probe(booted, story)
-    traffic(booted)
+    traffic(booted, story)
     offloads(booted)
     queues(booted, story)
+    if (transport === 'pci') {
+      rings(booted)
+      if (queuePairs > 1) vectors(booted, story)
+    }
     filters(booted)
     link(booted)
     driver(booted)

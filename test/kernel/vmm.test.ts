@@ -103,7 +103,7 @@ describe('a machine', () => {
       const machine = make([0xa1, 0, 0, 0, 0xd0, 0xeb, 0xf9])
       const nic = await VirtioNet.open({ memory: machine.memory, backend: { tap: { ifname: 'machine0' } } })
       try {
-        machine.attach(nic)
+        machine.attachMmio(nic)
         machine.start()
         await soon('the storm', () => machine.counters()[0]!.asked > 200)
         for (let turn = 0; turn < 100; turn++) await setImmediate()
@@ -131,7 +131,7 @@ describe('a machine', () => {
         () => machine.pause(),
         () => machine.resume(),
         () => machine.write(''),
-        () => machine.attach(undefined as never),
+        () => machine.attachMmio(undefined as never),
       ]) {
         assert.throws(use, { name: 'StateError', code: 'ERR_CLOSED' })
       }
@@ -141,7 +141,7 @@ describe('a machine', () => {
       const machine = make(FOREVER)
       machine.start()
       assert.throws(() => machine.start(), { name: 'StateError', code: 'ERR_ALREADY_ACTIVE' })
-      assert.throws(() => machine.attach(undefined as never), { name: 'StateError', code: 'ERR_ALREADY_ACTIVE' })
+      assert.throws(() => machine.attachMmio(undefined as never), { name: 'StateError', code: 'ERR_ALREADY_ACTIVE' })
     })
 
     it('options that are no machine’s, before it makes anything', () => {

@@ -8,7 +8,7 @@ import { NewcArchive } from '../../scripts/lab/newc.ts'
 
 const BUSYBOX = '/bin/busybox'
 const programs = ['/usr/sbin/ethtool', '/usr/bin/iperf3', '/usr/bin/socat']
-const modules = ['virtio_mmio', 'virtio_net', 'af_packet', 'pvpanic-mmio']
+const modules = ['virtio_mmio', 'virtio_pci', 'virtio_net', 'af_packet', 'pvpanic-mmio']
 
 /** Said behind each command's output, with its number and its status. */
 export const PROMPT = '=== '

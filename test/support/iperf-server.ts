@@ -13,8 +13,8 @@ export class IperfServer {
   }
 
   /** Resolves once it listens. */
-  static async start(address: string): Promise<IperfServer> {
-    const child = spawn('iperf3', ['--server', '--bind', address, '--forceflush'], {
+  static async start(address: string, port = 5201): Promise<IperfServer> {
+    const child = spawn('iperf3', ['--server', '--bind', address, '--port', String(port), '--forceflush'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const lines = createInterface({ input: child.stdout as Readable })

@@ -13,8 +13,10 @@ import { type CommandResult, ConsoleShell } from './guest-console.ts'
 import { writeGuestInitramfs } from './guest-initramfs.ts'
 
 const APPEND =
-  'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd pci=off'
+  'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd'
 const BOOT_SECONDS = 90
+
+export type TransportName = 'pci' | 'mmio'
 
 export interface GuestNicOptions extends Partial<Omit<VirtioNetOptions, 'memory' | 'backend'>> {
   ifname: string
@@ -25,6 +27,10 @@ export interface GuestNicOptions extends Partial<Omit<VirtioNetOptions, 'memory'
 export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   kernel: GuestKernelName
   nics: readonly GuestNicOptions[]
+  /** How its NICs are reached. Default PCI. */
+  transport?: TransportName
+  /** Further words for its kernel's command line. */
+  append?: string
 }
 
 /** The guest has eth0, eth1 … in the order of `nics`, without addresses, and down. */
@@ -51,15 +57,22 @@ export class StockGuest {
     return this.#shell.text
   }
 
-  static async boot({ kernel: name, nics, smp = 1, memory = 512 << 20 }: StockGuestOptions): Promise<StockGuest> {
+  static async boot({
+    kernel: name,
+    nics,
+    transport = 'pci',
+    smp = 1,
+    memory = 512 << 20,
+    append = '',
+  }: StockGuestOptions): Promise<StockGuest> {
     const kernel = await provideKernel(name)
     const directory = mkdtempSync(path.join(tmpdir(), 'guest-'))
     let guest: StockGuest | undefined
     try {
       const initrd = path.join(directory, 'initrd')
       writeGuestInitramfs(kernel, initrd)
-      guest = new StockGuest({ kernel: kernel.vmlinux, initrd, append: APPEND, smp, memory })
-      for (const nic of nics) await guest.#attach(nic)
+      guest = new StockGuest({ kernel: kernel.vmlinux, initrd, append: `${APPEND} ${append}`, smp, memory })
+      for (const nic of nics) guest.#attach(await guest.open(nic), transport)
       // The devices are used by the machine's transports, which go first.
       guest.#all.own(guest.vm)
       guest.vm.start()
@@ -73,14 +86,20 @@ export class StockGuest {
     }
   }
 
-  async #attach({ ifname, address, ...options }: GuestNicOptions): Promise<void> {
+  #attach(nic: VirtioNet, transport: TransportName): void {
+    if (transport === 'pci') this.vm.attachPci(nic)
+    else this.vm.attachMmio(nic)
+  }
+
+  /** A NIC whose tap is up, with its address. It is closed with the guest. */
+  async open({ ifname, address, ...options }: GuestNicOptions): Promise<VirtioNet> {
     const { memory } = this.vm
     const nic = this.#all.own(await VirtioNet.open({ ...options, memory, backend: { tap: { ifname } } }))
     this.nics.push(nic)
     const index = this.netlink.getLink({ ifname })?.index as number
     this.netlink.addAddress(index, { address, prefixLength: 24 })
     this.netlink.setLink(index, { up: true })
-    this.vm.attach(nic)
+    return nic
   }
 
   /** Types a command. @returns what it printed, and its status */

@@ -12,6 +12,12 @@ const machine = {
   pvpanic: 0x505,
   power: { sleepControl: 0x600, sleepStatus: 0x601, reset: 0x602, resetValue: 1, sleepTypeOff: 5 },
   virtioMmio: Array.from({ length: 18 }, (_, i) => ({ address: 0xd000_0000 + 0x1000 * i, size: 0x1000, gsi: 5 + i })),
+  pci: {
+    ecam: { address: 0xe000_0000, size: 1 << 20 },
+    window: { address: 0xc000_0000, size: 256 << 20 },
+    ports: { first: 0xcf8, count: 8 },
+    pins: Array.from({ length: 32 }, (_, slot) => 16 + (slot % 4)),
+  },
 }
 
 describe('the ACPI tables', () => {
@@ -47,7 +53,7 @@ describe('the ACPI tables', () => {
     assert.equal(Buffer.from(tables().rsdp.subarray(0, 8)).toString(), 'RSD PTR ')
     assert.deepEqual(
       tables().all.map(({ signature }) => signature),
-      ['XSDT', 'FACP', 'APIC', 'DSDT'],
+      ['XSDT', 'FACP', 'APIC', 'MCFG', 'DSDT'],
     )
   })
 

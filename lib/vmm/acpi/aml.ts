@@ -4,6 +4,9 @@ const ascii = (text: string): number[] => [...Buffer.from(text, 'ascii')]
 const u16 = (value: number): number[] => [value & 0xff, value >>> 8]
 const u32 = (value: number): number[] => [...u16(value & 0xffff), ...u16(value >>> 16)]
 
+/** General flags of a range that begins and ends where it says (section 6.4.3.5.1). */
+const PRODUCED = 0x0c
+
 /** A length that counts itself (section 20.2.4). */
 function withLength(content: readonly number[]): number[] {
   if (content.length + 1 < 0x40) return [content.length + 1, ...content]
@@ -58,6 +61,16 @@ export function ports(first: number, count: number): number[] {
 /** A window that may be written. */
 export function memory32(address: number, size: number): number[] {
   return [0x86, ...u16(9), 1, ...u32(address), ...u32(size)]
+}
+
+/** The numbers of the buses below a host bridge. */
+export function busNumbers(first: number, last: number): number[] {
+  return [0x88, ...u16(13), 2, PRODUCED, 0, ...[0, first, last, 0, last - first + 1].flatMap(u16)]
+}
+
+/** A window of a host bridge, for what is behind it: not cached, and may be written. */
+export function memoryWindow(first: number, size: number): number[] {
+  return [0x87, ...u16(23), 0, PRODUCED, 1, ...[0, first, first + size - 1, 0, size].flatMap(u32)]
 }
 
 /** A GSI that is this device's own: edge-triggered, active high. */

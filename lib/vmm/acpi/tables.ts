@@ -3,11 +3,13 @@
 import type { GuestMemory } from '../../memory/index.ts'
 import { MEMORY_MAP } from '../memory-map.ts'
 import {
+  busNumbers,
   device,
   edgeInterrupt,
   eisaId,
   integer,
   memory32,
+  memoryWindow,
   named,
   packageOf,
   ports,
@@ -32,6 +34,19 @@ export interface DescribedMachine {
   /** Ports of {@link PowerRegisters}. */
   power: { sleepControl: number; sleepStatus: number; reset: number; resetValue: number; sleepTypeOff: number }
   virtioMmio: readonly MmioDevice[]
+  pci: DescribedPci
+}
+
+/** A PCI bus, number 0. */
+export interface DescribedPci {
+  /** Where its configuration space is memory. */
+  ecam: { address: number; size: number }
+  /** Where the guest places what is behind it. */
+  window: { address: number; size: number }
+  /** Ports of its configuration space. */
+  ports: { first: number; count: number }
+  /** The GSI of each slot's INTA#: level-triggered. */
+  pins: readonly number[]
 }
 
 const HEADER_SIZE = 36
@@ -65,7 +80,29 @@ function describe(signature: string, revision: number, body: Uint8Array): Uint8A
   return table
 }
 
-function dsdt({ serial, pvpanic, power, virtioMmio }: DescribedMachine): Uint8Array {
+function hostBridge({ window, ports: { first, count }, pins }: DescribedPci): number[] {
+  // Any function of the slot, INTA#, a GSI without a link device (section 6.2.14).
+  const routes = pins.map((gsi, slot) =>
+    packageOf(integer(((slot << 16) | 0xffff) >>> 0), integer(0), integer(0), integer(gsi)),
+  )
+  return device(
+    'PCI0',
+    named('_HID', eisaId('PNP0A08')),
+    named('_CID', eisaId('PNP0A03')),
+    named('_UID', integer(0)),
+    named('_SEG', integer(0)),
+    named('_BBN', integer(0)),
+    named('_CRS', resources(busNumbers(0, 0), ports(first, count), memoryWindow(window.address, window.size))),
+    named('_PRT', packageOf(...routes)),
+  )
+}
+
+/** What no device has may be used by one, unless it is said to be the board's. */
+function board({ ecam }: DescribedPci): number[] {
+  return device('BRD0', named('_HID', eisaId('PNP0C02')), named('_CRS', resources(memory32(ecam.address, ecam.size))))
+}
+
+function dsdt({ serial, pvpanic, power, virtioMmio, pci }: DescribedMachine): Uint8Array {
   const console = device(
     'COM1',
     named('_HID', eisaId('PNP0501')),
@@ -82,7 +119,14 @@ function dsdt({ serial, pvpanic, power, virtioMmio }: DescribedMachine): Uint8Ar
     ),
   )
   const off = packageOf(integer(power.sleepTypeOff), integer(0), integer(0), integer(0))
-  return describe('DSDT', 6, Uint8Array.from([...named('_S5_', off), ...scope('\\_SB_', console, panic, ...virtio)]))
+  return describe(
+    'DSDT',
+    6,
+    Uint8Array.from([
+      ...named('_S5_', off),
+      ...scope('\\_SB_', console, panic, board(pci), hostBridge(pci), ...virtio),
+    ]),
+  )
 }
 
 function fadt({ power }: DescribedMachine, dsdtAddress: number): Uint8Array {
@@ -115,6 +159,12 @@ function madt({ cpus }: DescribedMachine): Uint8Array {
   return describe('APIC', 5, body)
 }
 
+function mcfg({ ecam }: DescribedPci): Uint8Array {
+  const body = new DataView(new ArrayBuffer(24))
+  body.setBigUint64(8, BigInt(ecam.address), true)
+  return describe('MCFG', 1, new Uint8Array(body.buffer))
+}
+
 function xsdt(tables: readonly number[]): Uint8Array {
   const body = new DataView(new ArrayBuffer(8 * tables.length))
   for (const [i, address] of tables.entries()) body.setBigUint64(8 * i, BigInt(address), true)
@@ -144,7 +194,7 @@ export function writeTables(memory: GuestMemory, machine: DescribedMachine): num
     return address
   }
   const described = place(dsdt(machine))
-  const tables = [place(fadt(machine, described)), place(madt(machine))]
+  const tables = [place(fadt(machine, described)), place(madt(machine)), place(mcfg(machine.pci))]
   memory.write(MEMORY_MAP.rsdp, rsdp(place(xsdt(tables))))
   return MEMORY_MAP.rsdp
 }

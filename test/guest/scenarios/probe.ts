@@ -12,7 +12,7 @@ const FEATURES = [
   ['rx-gro-hw', 'VIRTIO_NET_F_CTRL_GUEST_OFFLOADS'],
 ] as const
 
-export function probe(guest: Booted, { kernel, smp, queuePairs }: Story): void {
+export function probe(guest: Booted, { kernel, smp, queuePairs, transport }: Story): void {
   describe('finds its NICs', () => {
     it('with that kernel, on that many processors', async () => {
       const [release, processors] = (await guest().run('uname -r; nproc')).split('\n')
@@ -54,11 +54,15 @@ export function probe(guest: Booted, { kernel, smp, queuePairs }: Story): void {
       }
     })
 
-    it('whose interrupts are edges of pins of the I/O APIC', async () => {
-      assert.match(
-        await guest().run('grep virtio /proc/interrupts'),
-        /IO-APIC +5-edge +virtio0\n.*IO-APIC +6-edge +virtio1/,
-      )
+    it(`whose interrupts are ${transport === 'mmio' ? 'edges of pins of the I/O APIC' : 'messages, one for each queue'}`, async () => {
+      const interrupts = await guest().run('grep virtio /proc/interrupts')
+      if (transport === 'mmio') {
+        assert.match(interrupts, /IO-APIC +5-edge +virtio0\n.*IO-APIC +6-edge +virtio1/)
+        return
+      }
+      const names = [...interrupts.matchAll(/PCI-MSI.* +(virtio0-\S+)$/gm)].map(([, name]) => name)
+      const queues = Array.from({ length: queuePairs }, (_, i) => [`virtio0-input.${i}`, `virtio0-output.${i}`])
+      assert.deepEqual(names, ['virtio0-config', ...queues.flat()])
     })
   })
 }
