@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { runChild } from './lab/child.ts'
 import { missingHere } from './lab/here.ts'
 import { defaultKernel, provideKernel } from './lab/kernels.ts'
+import { alone } from './lab/lock.ts'
 import { cacheDirectory, projectRoot } from './lab/project.ts'
 import { coreStages, type Stage, stagesOf } from './test/stages.ts'
 
@@ -82,7 +83,7 @@ const runStage = async (stage: Stage, prefix: string | undefined): Promise<Count
   const command = mochaCommand(stage)
   const variables = [`MOCHA_COUNTS=${countsFile}`, ...options.env]
   // Inside the lab nothing can be fetched.
-  for (const guest of stage.guestKernels ?? []) await provideKernel(guest)
+  for (const guest of stage.guestKernels ?? []) await alone('kernels', () => provideKernel(guest))
   await stage.prepare?.()
   // The variables are the tests' own: they may be such as would end QEMU.
   const status = await runChild(

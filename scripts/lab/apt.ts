@@ -25,9 +25,11 @@ export interface DebianPackage {
 export interface Suite {
   /** The packages whose name matches, from the one with the newest name on. */
   find(name: RegExp): string[]
-  describe(name: string): DebianPackage
-  /** The verified package file. */
-  download(wanted: DebianPackage): Promise<string>
+  describe(names: readonly string[]): DebianPackage[]
+  /** The packages that these cannot do without; of alternatives the first. */
+  dependencies(names: readonly string[]): string[]
+  /** The verified package files. */
+  download(wanted: readonly DebianPackage[]): Promise<string[]>
 }
 
 // The mirror is whatever the host's own apt uses: it may be a local one, or the only one that can be reached.
@@ -100,29 +102,55 @@ export const openSuite = async (suite: string): Promise<Suite> => {
     return matches.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }))
   }
 
-  const describe = (name: string): DebianPackage => {
-    const record = query('show', '--no-all-versions', name)
-    const field = (label: string): string => {
-      const value = new RegExp(`^${label}: (.+)$`, 'm').exec(record)?.[1]
-      if (value === undefined)
-        throw new LabError(exitCodes.notReady, `the index of ${suite} has no ${label} for ${name}`)
-      return value
-    }
-    return { name, version: field('Version'), sha256: field('SHA256') }
+  const records = new Map<string, string>()
+  /** What the index has on each, in as few queries as it takes: each reads all of it. */
+  const recordsOf = (names: readonly string[]): string[] => {
+    const unknown = names.filter((name) => !records.has(name))
+    const found = unknown.length === 0 ? '' : query('show', '--no-all-versions', ...unknown)
+    for (const record of found.split('\n\n')) records.set(/^Package: (.+)$/m.exec(record)?.[1] ?? '', record)
+    return names.map((name) => records.get(name) ?? '')
+  }
+  const fieldOf = (record: string, label: string): string | undefined =>
+    new RegExp(`^${label}: (.+)$`, 'm').exec(record)?.[1]
+
+  const describe = (names: readonly string[]): DebianPackage[] =>
+    recordsOf(names).map((record, i) => {
+      const name = names[i] as string
+      const field = (label: string): string => {
+        const value = fieldOf(record, label)
+        if (value === undefined)
+          throw new LabError(exitCodes.notReady, `the index of ${suite} has no ${label} for ${name}`)
+        return value
+      }
+      return { name, version: field('Version'), sha256: field('SHA256') }
+    })
+
+  const dependencies = (names: readonly string[]): string[] => {
+    const listed = recordsOf(names).flatMap((record) =>
+      ['Pre-Depends', 'Depends'].flatMap((label) => fieldOf(record, label)?.split(',') ?? []),
+    )
+    return [...new Set(listed.map((each) => /[\w.+-]+/.exec(each)?.[0] ?? '').filter(Boolean))]
   }
 
-  const download = async (wanted: DebianPackage): Promise<string> => {
-    const file = path.join(downloads, `${wanted.name}_${wanted.version.replaceAll(':', '%3a')}_amd64.deb`)
-    if (existsSync(file) && (await sha256Of(file)) === wanted.sha256) return file
-    await rm(file, { force: true })
-    say(`downloading ${wanted.name} ${wanted.version}`)
-    apt('apt-get', ['download', '-q', `${wanted.name}=${wanted.version}`], downloads)
-    const actual = await sha256Of(file)
-    if (actual !== wanted.sha256) {
-      throw new LabError(exitCodes.notReady, `${file} has the sha256 ${actual}, the index says ${wanted.sha256}`)
+  const download = async (wanted: readonly DebianPackage[]): Promise<string[]> => {
+    const fileOf = ({ name, version }: DebianPackage): string =>
+      path.join(downloads, `${name}_${version.replaceAll(':', '%3a')}_amd64.deb`)
+    const isThere = async (each: DebianPackage): Promise<boolean> =>
+      existsSync(fileOf(each)) && (await sha256Of(fileOf(each))) === each.sha256
+    const missing: DebianPackage[] = []
+    for (const each of wanted) if (!(await isThere(each))) missing.push(each)
+    const names = missing.map(({ name, version }) => `${name}=${version}`)
+    for (const each of missing) await rm(fileOf(each), { force: true })
+    if (names.length > 0) {
+      say(`downloading ${names.length > 1 ? `${names.length} packages` : names[0]}`)
+      apt('apt-get', ['download', '-q', ...names], downloads)
     }
-    return file
+    for (const each of missing) {
+      if (!(await isThere(each)))
+        throw new LabError(exitCodes.notReady, `${fileOf(each)} is not what the index has the sha256 ${each.sha256} of`)
+    }
+    return wanted.map(fileOf)
   }
 
-  return { find, describe, download }
+  return { find, describe, dependencies, download }
 }

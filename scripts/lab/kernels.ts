@@ -110,10 +110,9 @@ const build = async (name: GuestKernelName, work: string): Promise<Manifest> => 
       `Debian's ${source.suite} has no package like ${source.image.source} any more`,
     )
   }
-  const packages = [newest, ...source.others(release)].map((each) => suite.describe(each))
+  const packages = suite.describe([newest, ...source.others(release)])
   const tree = path.join(work, 'tree')
-  const files: string[] = []
-  for (const each of packages) files.push(await suite.download(each))
+  const files = await suite.download(packages)
   await timed(`unpacking kernel ${release}`, async () => {
     for (const file of files) runTool('dpkg', ['-x', file, tree])
     await mergeUsr(tree)

@@ -2,6 +2,8 @@
 
 import { readdirSync } from 'node:fs'
 import { defaultKernel, type GuestKernelName, isKernelName, type KernelName, kernelNames } from '../lab/kernels.ts'
+import { alone } from '../lab/lock.ts'
+import { provideDpdk } from './dpdk.ts'
 import { provideEmbed } from './embed.ts'
 
 export interface Stage {
@@ -134,10 +136,14 @@ const inGuests = (asked: string | undefined): Stage[] => {
     {
       ...stage,
       label: 'kvm',
-      name: `tests of how guests end, of other machines and of other VMMs, in the lab on ${kernel}`,
+      name: `tests of how guests end, of other drivers, machines and VMMs, in the lab on ${kernel}`,
       files: testFiles('guest').filter((file) => file !== stock),
       guestKernels: ['6.12'],
-      prepare: provideEmbed,
+      prepare: async () => {
+        // Its packages come the way that kernels do.
+        await alone('kernels', provideDpdk)
+        await provideEmbed()
+      },
     },
   ]
 }

@@ -54,6 +54,20 @@ export class ConsoleShell {
     return output
   }
 
+  /**
+   * Types a line that starts a program which takes further ones, or one of these. What `try` types next is its last.
+   * @returns what was printed up to the end of `pattern`, whose ^ and $ are those of lines
+   */
+  async say(line: string, pattern: RegExp, seconds = 60): Promise<string> {
+    const from = this.text.length
+    this.#options.write(`${line}\n`)
+    const over = new RegExp(`^${PROMPT}${this.#commands + 1} `, 'm')
+    const found = await this.#match(new RegExp(`${pattern.source}|${over.source}`, 'm'), seconds, from)
+    const printed = this.text.slice(from, from + found.index + found[0].length)
+    if (over.test(printed)) throw new Error(`the guest's program ended at "${line}":\n${printed}`)
+    return printed
+  }
+
   /** Where it stands, and what it said last. */
   report(): string {
     const stands = this.#options.explain?.()
@@ -61,7 +75,12 @@ export class ConsoleShell {
   }
 
   async #prompt(number: number, seconds: number, from: number): Promise<CommandResult> {
-    const pattern = new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm')
+    const found = await this.#match(new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm'), seconds, from)
+    return { output: this.text.slice(from, from + found.index), status: Number(found[1]) }
+  }
+
+  /** Where in what is heard from there on it says that. */
+  async #match(pattern: RegExp, seconds: number, from: number): Promise<RegExpExecArray> {
     const abort = new AbortController()
     const late = setTimeout(seconds * 1000, 'late' as const, { signal: abort.signal }).catch(() => undefined)
     try {
@@ -69,9 +88,8 @@ export class ConsoleShell {
         const heard = new Promise<void>((resolve) => {
           this.#heard = resolve
         })
-        const written = this.text.slice(from)
-        const found = pattern.exec(written)
-        if (found !== null) return { output: written.slice(0, found.index), status: Number(found[1]) }
+        const found = pattern.exec(this.text.slice(from))
+        if (found !== null) return found
         const why = await Promise.race([heard, late, this.#over])
         if (why !== undefined) throw new Error(`the guest is ${why}. ${this.report()}`)
       }

@@ -10,6 +10,14 @@ const BUSYBOX = '/bin/busybox'
 const programs = ['/usr/sbin/ethtool', '/usr/bin/iperf3', '/usr/bin/socat']
 const modules = ['virtio_mmio', 'virtio_pci', 'virtio_net', 'af_packet', 'pvpanic-mmio']
 
+/** What a guest has that others do not. */
+export interface GuestExtras {
+  /** Modules of its kernel by their names, loaded as the others are. */
+  modules?: readonly string[]
+  /** What is in files, by their paths from the root on. */
+  files?: Readonly<Record<string, Buffer | string>>
+}
+
 /** Said behind each command's output, with its number and its status. */
 export const PROMPT = '=== '
 
@@ -43,12 +51,12 @@ esac
 `
 
 /** Files of modules, each behind the ones that it needs; those that are built into the kernel are not among them. */
-function moduleFiles({ root, release }: Kernel): string[] {
+function moduleFiles({ root, release }: Kernel, names: readonly string[]): string[] {
   const directory = path.join(root, 'lib/modules', release)
   const ordered = new Set<string>()
   for (const line of readFileSync(path.join(directory, 'modules.dep'), 'utf8').split('\n')) {
     const [file = '', needed = ''] = line.split(':')
-    if (!modules.includes(path.basename(file, '.ko'))) continue
+    if (!names.includes(path.basename(file, '.ko'))) continue
     // depmod lists what a module needs from the nearest to the farthest.
     for (const each of needed.split(' ').filter(Boolean).reverse()) ordered.add(each)
     ordered.add(file)
@@ -62,7 +70,7 @@ function librariesOf(program: string): string[] {
   return [...listed.matchAll(/(\/\S+) \(0x/g)].map(([, file]) => file as string)
 }
 
-export function writeGuestInitramfs(kernel: Kernel, file: string): void {
+export function writeGuestInitramfs(kernel: Kernel, file: string, extras: GuestExtras = {}): void {
   const archive = new NewcArchive()
   for (const directory of ['proc', 'sys', 'dev', 'tmp']) archive.directory(directory)
   archive.file('bin/busybox', readFileSync(BUSYBOX))
@@ -71,10 +79,11 @@ export function writeGuestInitramfs(kernel: Kernel, file: string): void {
   for (const each of new Set([...programs, ...programs.flatMap(librariesOf)])) {
     archive.file(each.slice(1), readFileSync(each))
   }
-  const files = moduleFiles(kernel)
+  const files = moduleFiles(kernel, [...modules, ...(extras.modules ?? [])])
   for (const each of files) archive.file(`modules/${path.basename(each)}`, readFileSync(each))
   archive.file('modules/order', files.map((each) => `${path.basename(each)}\n`).join(''))
   archive.file('bin/udhcpc.script', UDHCPC_SCRIPT)
   archive.file('init', INIT)
+  for (const [name, content] of Object.entries(extras.files ?? {})) archive.file(name.slice(1), content)
   writeFileSync(file, archive.finish())
 }

@@ -10,7 +10,7 @@ import { Teardown } from '../../lib/teardown.ts'
 import { Vm, type VmEnd, type VmOptions } from '../../lib/vmm/index.ts'
 import { type GuestKernelName, provideKernel } from '../../scripts/lab/kernels.ts'
 import { type CommandResult, ConsoleShell } from './guest-console.ts'
-import { writeGuestInitramfs } from './guest-initramfs.ts'
+import { type GuestExtras, writeGuestInitramfs } from './guest-initramfs.ts'
 
 const APPEND =
   'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd'
@@ -31,6 +31,7 @@ export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   transport?: TransportName
   /** Further words for its kernel's command line. */
   append?: string
+  extras?: GuestExtras
 }
 
 /** The guest has eth0, eth1 … in the order of `nics`, without addresses, and down. */
@@ -64,13 +65,14 @@ export class StockGuest {
     smp = 1,
     memory = 512 << 20,
     append = '',
+    extras,
   }: StockGuestOptions): Promise<StockGuest> {
     const kernel = await provideKernel(name)
     const directory = mkdtempSync(path.join(tmpdir(), 'guest-'))
     let guest: StockGuest | undefined
     try {
       const initrd = path.join(directory, 'initrd')
-      writeGuestInitramfs(kernel, initrd)
+      writeGuestInitramfs(kernel, initrd, extras)
       guest = new StockGuest({ kernel: kernel.vmlinux, initrd, append: `${APPEND} ${append}`, smp, memory })
       for (const nic of nics) guest.#attach(await guest.open(nic), transport)
       // The devices are used by the machine's transports, which go first.
@@ -110,6 +112,11 @@ export class StockGuest {
   /** The same for a command that is to succeed. @returns what it printed */
   run(command: string, seconds?: number): Promise<string> {
     return this.#shell.run(command, seconds)
+  }
+
+  /** Types a line to a program that runs in the foreground. @returns what it printed up to the end of `pattern` */
+  say(line: string, pattern: RegExp, seconds?: number): Promise<string> {
+    return this.#shell.say(line, pattern, seconds)
   }
 
   /** How its machine ended, within so many seconds. */
