@@ -94,6 +94,9 @@ export const KVM_CPUID_ENTRY2 = {
   edx: 24,
 } as const
 
+/** In `flags`: the leaf is one of several, told apart by ECX (spelt so there). */
+export const KVM_CPUID_FLAG_SIGNIFCANT_INDEX = 1
+
 /** struct kvm_regs: 64 bits each, in this order. */
 export const KVM_REGS = [
   'rax',

@@ -11,6 +11,10 @@ export const MEMORY_MAP = {
   modules: 0x6100,
   memoryTable: 0x6200,
   stack: 0x8000,
+  /** And at its 64-bit entry: boot_params, segments, page tables for 4 GiB. */
+  gdt: 0x5000,
+  bootParams: 0x1_0000,
+  pageTables: 0x1_1000,
   commandLine: 0x2_0000,
   /** Where conventional memory ends, as on a PC. */
   lowEnd: 0x9_fc00,

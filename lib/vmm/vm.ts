@@ -20,8 +20,9 @@ import { Teardown } from '../teardown.ts'
 import { VirtioMmioTransport, type VirtioPciTransport } from '../transport/index.ts'
 import type { VirtioDevice } from '../virtio/index.ts'
 import { type MmioDevice, writeTables } from './acpi/tables.ts'
-import { enterKernel, loadBootFiles } from './boot.ts'
+import { loadBootFiles } from './boot.ts'
 import { cpuidOf } from './cpuid.ts'
+import { enterKernel, type KernelEntry } from './entry.ts'
 import { KEYBOARD_CONTROLLER_PORT, KeyboardController } from './keyboard-controller.ts'
 import { MEMORY_MAP, memoryRegions } from './memory-map.ts'
 import { PciHost } from './pci-host.ts'
@@ -44,7 +45,7 @@ const LAST_GSI = 15
 const MMIO_WINDOW = 0x1000
 
 export interface VmOptions {
-  /** An ELF kernel with a PVH entry: a vmlinux. */
+  /** What a distribution ships as vmlinuz (a bzImage), or a vmlinux with a PVH entry: the file's bytes say which. */
   kernel: string
   initrd?: string
   /** The kernel's command line. Default `'console=ttyS0'`. */
@@ -96,7 +97,7 @@ export class Vm extends EventEmitter<VmEvents> {
   readonly #threads: VcpuThread[] = []
   readonly #devices: MmioDevice[] = []
   readonly #all = new Teardown()
-  readonly #entry: number
+  readonly #entry: KernelEntry
   #state: VmState['state'] = 'created'
 
   /**
@@ -148,7 +149,7 @@ export class Vm extends EventEmitter<VmEvents> {
     const supported = KvmVm.supportedCpuid()
     for (let id = 0; id < smp; id++) {
       const vcpu = this.#all.own(this.#vm.createVcpu(id))
-      vcpu.setCpuid(cpuidOf(supported, id))
+      vcpu.setCpuid(cpuidOf(supported, { apicId: id, cpus: smp }))
       this.#vcpus.push(vcpu)
     }
   }

@@ -1,8 +1,8 @@
-// The Debian kernels of the lab and of the guests in it, fetched once and kept as vmlinux and modules.
+// The Debian kernels of the lab and of the guests in it, fetched once and kept as vmlinuz, vmlinux and modules.
 
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { aptDirectory, type DebianPackage, openSuite } from './apt.ts'
 import { exitCodes, LabError } from './failure.ts'
@@ -57,6 +57,8 @@ export interface Kernel {
   /** What `uname -r` says. */
   readonly release: string
   readonly vmlinux: string
+  /** As Debian ships it. */
+  readonly vmlinuz: string
   /** The directory that holds lib/modules/RELEASE. */
   readonly root: string
 }
@@ -70,7 +72,7 @@ interface Manifest {
 /** Changes whenever a cached kernel would be made differently. */
 const recipeOf = (name: GuestKernelName): string => {
   const { suite, image }: KernelSource = sources[name]
-  const inputs = [suite, image.source, ...bootModules, ...keptModules.map((pattern) => pattern.source)]
+  const inputs = [suite, image.source, 'vmlinuz', ...bootModules, ...keptModules.map((pattern) => pattern.source)]
   return createHash('sha256').update(inputs.join('\n')).digest('hex')
 }
 
@@ -78,7 +80,7 @@ const directoryOf = (name: GuestKernelName): string => path.join(cacheDirectory,
 
 const describe = (name: GuestKernelName, release: string): Kernel => {
   const root = directoryOf(name)
-  return { name, release, vmlinux: path.join(root, 'vmlinux'), root }
+  return { name, release, vmlinux: path.join(root, 'vmlinux'), vmlinuz: path.join(root, 'vmlinuz'), root }
 }
 
 const readManifest = async (name: GuestKernelName): Promise<Manifest | undefined> => {
@@ -122,6 +124,7 @@ const build = async (name: GuestKernelName, work: string): Promise<Manifest> => 
     ]
     const image = images.find((candidate) => existsSync(candidate))
     if (image === undefined) throw new LabError(exitCodes.notReady, `${newest} holds no kernel image`)
+    await copyFile(image, path.join(work, 'vmlinuz'))
     await writeFile(path.join(work, 'vmlinux'), extractVmlinux(await readFile(image)))
     await keepModules(tree, work, release)
     await rm(tree, { recursive: true })

@@ -26,6 +26,8 @@ export interface GuestNicOptions extends Partial<Omit<VirtioNetOptions, 'memory'
 
 export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   kernel: GuestKernelName
+  /** Of that kernel. Default `'vmlinux'`: it need not unpack itself. */
+  image?: 'vmlinux' | 'vmlinuz'
   nics: readonly GuestNicOptions[]
   /** How its NICs are reached. Default PCI. */
   transport?: TransportName
@@ -60,6 +62,7 @@ export class StockGuest {
 
   static async boot({
     kernel: name,
+    image = 'vmlinux',
     nics,
     transport = 'pci',
     smp = 1,
@@ -73,7 +76,7 @@ export class StockGuest {
     try {
       const initrd = path.join(directory, 'initrd')
       writeGuestInitramfs(kernel, initrd, extras)
-      guest = new StockGuest({ kernel: kernel.vmlinux, initrd, append: `${APPEND} ${append}`, smp, memory })
+      guest = new StockGuest({ kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory })
       for (const nic of nics) guest.#attach(await guest.open(nic), transport)
       // The devices are used by the machine's transports, which go first.
       guest.#all.own(guest.vm)
