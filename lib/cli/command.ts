@@ -16,3 +16,13 @@ export class UsageError extends Error {
     this.usage = usage
   }
 }
+
+/** A failure that the command has an exit code of its own for. */
+export class CommandError extends Error {
+  readonly exitCode: number
+
+  constructor(cause: unknown, exitCode: number) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause })
+    this.exitCode = exitCode
+  }
+}

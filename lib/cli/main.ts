@@ -2,12 +2,12 @@
 // The `vhost-net` command: picks the sub-command, prints what went wrong, sets the exit code.
 
 import { createRequire } from 'node:module'
-import { InvalidOptionError } from '../errors.ts'
 import { type Command, UsageError } from './command.ts'
-import { Interrupted } from './interrupt.ts'
+import { exitCodeOf } from './exit-code.ts'
 import { loop } from './loop.ts'
+import { run } from './run.ts'
 
-const commands: Readonly<Record<string, Command>> = { loop }
+const commands: Readonly<Record<string, Command>> = { run, loop }
 
 const usage = `Usage: vhost-net COMMAND [options]
 
@@ -20,7 +20,7 @@ Options:
   --help      this text; after a command, that command's
   --version   the version of this package
 
-Exit code: 0 success, 1 failure, 2 wrong usage, 130 or 143 after SIGINT or SIGTERM, 141 if nobody reads stdout.
+Exit code: 0 success, 1 failure, 2 wrong usage, 130 or 143 after SIGINT or SIGTERM, 141 if nobody reads stdout; 'run' has more.
 `
 
 function version(): string {
@@ -59,11 +59,10 @@ function explain(error: unknown): string {
 function fail(error: unknown): number {
   if (error instanceof UsageError) {
     process.stderr.write(`vhost-net: ${error.message}\n\n${error.usage}`)
-    return 2
+  } else {
+    process.stderr.write(`vhost-net: ${explain(error)}\n`)
   }
-  process.stderr.write(`vhost-net: ${explain(error)}\n`)
-  if (error instanceof Interrupted) return error.exitCode
-  return error instanceof InvalidOptionError ? 2 : 1
+  return exitCodeOf(error)
 }
 
 void main(process.argv.slice(2))
