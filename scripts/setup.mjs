@@ -125,7 +125,7 @@ const installSystemPackages = () => {
   // The tests check the lab even where it is not needed to run them; a comparison with QEMU needs QEMU.
   const usesLab =
     !existsSync('/dev/vhost-net') ||
-    ['test', 'test:asan', 'lab', 'compare', 'mutants', 'bench', 'check:nodes'].includes(
+    ['test', 'test:asan', 'lab', 'compare', 'mutants', 'stress', 'bench', 'check:nodes'].includes(
       process.env.npm_lifecycle_event ?? '',
     )
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
