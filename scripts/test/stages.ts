@@ -57,7 +57,7 @@ const core = [
 ]
 
 /** They take half of the time: a lab machine of their own has them, beside the one that has all others. */
-const longest = ['loop', 'lifetime', 'process-end', 'worker-threads', 'wake-ups', 'traffic']
+const longest = ['loop', 'lifetime', 'process-end', 'worker-threads', 'wake-ups', 'interrupt-storm']
 
 const testFiles = (folder: string): string[] =>
   readdirSync(new URL(`../../test/${folder}`, import.meta.url))
