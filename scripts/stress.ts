@@ -58,7 +58,7 @@ const main = async (): Promise<number> => {
   const inside = path.join(projectRoot, 'dist/scripts/stress/inside.js')
   const command = [process.execPath, inside, flips, rewrites, options.json ? 'json' : 'table']
   // With several CPUs, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
-  const machine = ['--kernel', kernel, '--cpus', '1', '--timeout', String(DAY_S)]
+  const machine = ['--kernel', kernel, '--guests', '--timeout', String(DAY_S)]
   const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), ...machine, '--']
   return runChild(here ? command : [...lab, ...command], process.env)
 }
