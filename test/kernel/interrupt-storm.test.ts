@@ -8,11 +8,10 @@ import { diffSoon, resources } from '../support/resources.ts'
 
 const FLIPS = 10_000
 const REWRITES = 1000
-/** Enough for any vector to be pending when it is unmasked, and for some to be held masked. */
+/** Enough for some to be held masked until they are pending, and for each to have another message. */
 const FEW = { flips: 500, rewrites: 50 }
-/** The vector that has the faults: that of the third queue. */
-const FAULTY = 3
-const FAULTY_QUEUE = 'pair 1 rx'
+/** A vector whose message stays: that of the third queue. */
+const STUCK = 3
 
 describe('a storm of masks and messages over the interrupts of four queue pairs', () => {
   let storm: InterruptStorm | undefined
@@ -58,13 +57,13 @@ describe('a storm of masks and messages over the interrupts of four queue pairs'
 
   it('is told from one that loses one of them: that is the one it reports', async () => {
     const { opened, faulty } = await openFaulty()
-    let forgotten = 0
-    faulty.forgets = (vector) => vector === FAULTY && forgotten === 0 && opened.owes(vector) && ++forgotten > 0
+    const forgotten: number[] = []
+    faulty.forgets = (vector) => forgotten.length === 0 && opened.owes(vector) && forgotten.push(vector) > 0
     const { lost, whileMasked, misdirected, frames } = await opened.run(FEW)
-    assert.equal(forgotten, 1)
+    assert.equal(forgotten.length, 1)
     assert.deepEqual(
-      lost.map(({ queue, pending }) => ({ queue, pending })),
-      [{ queue: FAULTY_QUEUE, pending: false }],
+      lost.map(({ entry, pending }) => ({ entry, pending })),
+      [{ entry: forgotten[0], pending: false }],
     )
     assert.deepEqual({ whileMasked, misdirected }, { whileMasked: 0, misdirected: 0 })
     assert.equal(frames.answered, frames.sent)
@@ -80,7 +79,7 @@ describe('a storm of masks and messages over the interrupts of four queue pairs'
 
   it('is told from one with a message that stays', async () => {
     const { opened, faulty } = await openFaulty()
-    faulty.keepsMessage = (vector) => vector === FAULTY
+    faulty.keepsMessage = (vector) => vector === STUCK
     const { lost, misdirected } = await opened.run(FEW)
     assert.deepEqual(lost, [])
     assert.ok(misdirected > 0)

@@ -68,6 +68,8 @@ interface Vector {
 
 export interface LostInterrupt {
   queue: string
+  /** Of the MSI-X table. */
+  entry: number
   target: Target
   usedIdx: number
   /** As the driver armed it. */
@@ -244,6 +246,7 @@ export class InterruptStorm {
     vector.silent = false
   }
 
+  /** While it is masked, by itself or with all others. */
   #rewrite(vector: Vector): void {
     const { target } = vector
     const place = target.vector % CLASS
@@ -317,9 +320,9 @@ export class InterruptStorm {
 
   /** The storm goes on without it. */
   #lose(vector: Vector): void {
-    const { queue, target } = vector
+    const { queue, entry, target } = vector
     const { name, usedIdx, usedEvent } = queue
-    this.#lost.push({ queue: name, target, usedIdx, usedEvent, pending: this.#pending(vector) })
+    this.#lost.push({ queue: name, entry, target, usedIdx, usedEvent, pending: this.#pending(vector) })
     queue.wake()
   }
 

@@ -9,7 +9,12 @@ interface Debt {
   /** Milliseconds since some moment, and how long the vector had been masked until then. */
   readonly since: number
   readonly maskedBefore: number
+  /** How often it was found unpaid. */
+  looks: number
 }
+
+/** Between two looks a whole machine may have stood still: what nobody had the time to pay is not overdue. */
+const LEAST_LOOKS = 10
 
 export class OwedQueue {
   readonly name: string
@@ -80,9 +85,9 @@ export class OwedQueue {
     const { usedEvent } = this
     if (!this.owed) this.#debt = undefined
     else if (this.#debt?.usedEvent !== usedEvent) {
-      this.#debt = { usedEvent, since: performance.now(), maskedBefore: this.#masked() }
+      this.#debt = { usedEvent, since: performance.now(), maskedBefore: this.#masked(), looks: 0 }
     }
-    if (this.#debt === undefined) return 0
+    if (this.#debt === undefined || ++this.#debt.looks < LEAST_LOOKS) return 0
     return performance.now() - this.#debt.since - (this.#masked() - this.#debt.maskedBefore)
   }
 

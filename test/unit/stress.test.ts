@@ -21,7 +21,14 @@ const GOOD: StormReport = {
   misdirected: 0,
   seconds: 1234.56,
 }
-const LOST = { queue: 'pair 1 rx', target: { cpu: 1, vector: 0x51 }, usedIdx: 8, usedEvent: 7, pending: false }
+const LOST = {
+  queue: 'pair 1 rx',
+  entry: 3,
+  target: { cpu: 1, vector: 0x51 },
+  usedIdx: 8,
+  usedEvent: 7,
+  pending: false,
+}
 
 describe('the result of a storm over interrupts', () => {
   it('is in order where none was lost and none came that must not, spurious ones or not', () => {
