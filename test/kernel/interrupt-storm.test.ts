@@ -72,7 +72,7 @@ describe('a storm of masks and messages over the interrupts of four queue pairs'
   it('is told from one with vectors that are not masked when they should be', async () => {
     const { opened, faulty } = await openFaulty()
     faulty.ignoresMask = () => true
-    const { lost, whileMasked } = await opened.run(FEW)
+    const { lost, whileMasked } = await opened.run({ flips: 200, rewrites: 20 })
     assert.deepEqual(lost, [])
     assert.ok(whileMasked > 0)
   }).timeout(120_000)
