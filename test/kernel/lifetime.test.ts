@@ -152,6 +152,7 @@ describe('the lifetime of handles', () => {
           deassignIrqfd: (vm: KvmVm) => vm.deassignIrqfd(event, 5),
           assignIoeventfd: (vm: KvmVm) => vm.assignIoeventfd({ address: 0 }, event),
           deassignIoeventfd: (vm: KvmVm) => vm.deassignIoeventfd({ address: 0 }, event),
+          setIrqLine: (vm: KvmVm) => vm.setIrqLine(5, true),
           createVcpu: (vm: KvmVm) => vm.createVcpu(0),
         },
       },

@@ -3,6 +3,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { VIRTIO_NET_HDR_SIZE } from '../../abi/virtio-net.ts'
 import { Burst } from '../../driver/index.ts'
+import { deadline } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
 import { EchoTemplate, echoIdentifier, echoSequence } from './frames.ts'
 
@@ -129,7 +130,7 @@ export class EchoFlow {
 /** Runs all flows for that long. @returns the milliseconds it took */
 export async function bulk(flows: readonly EchoFlow[], seconds: number, signal: AbortSignal): Promise<number> {
   const started = performance.now()
-  const over = AbortSignal.timeout(seconds * 1000)
+  const over = deadline(seconds * 1000, signal)
   await Promise.all(flows.map((flow) => flow.run(over, signal)))
   return performance.now() - started
 }

@@ -1,6 +1,7 @@
 // The first two things a guest does on its network: find the host's MAC, and see whether the host answers.
 
 import { formatIp } from '../../address.ts'
+import { deadline } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
 import { buildArpRequest, EchoTemplate, echoIdentifier, echoSequence } from './frames.ts'
 import { ipv4ToBytes } from './subnet.ts'
@@ -30,7 +31,7 @@ async function within<T>(
   register: (resolve: (value: T) => void) => void,
 ): Promise<T | undefined> {
   signal.throwIfAborted()
-  const either = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+  const either = deadline(timeoutMs, signal)
   const given = await new Promise<T | undefined>((resolve) => {
     either.addEventListener('abort', () => resolve(undefined), { once: true })
     register(resolve)

@@ -3,6 +3,7 @@
 import { setMaxListeners } from 'node:events'
 import type { PairBases } from '../../backend/index.ts'
 import type { EchoFlow } from './bulk.ts'
+import { deadline } from './deadline.ts'
 import type { Endpoints } from './endpoints.ts'
 import type { Rig } from './rig.ts'
 
@@ -49,15 +50,15 @@ export async function quiesce(
 
 /** Waits until the device has returned all that was sent. @returns what it kept */
 async function drain({ all }: Endpoints, signal: AbortSignal): Promise<string[]> {
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(STALL_MS)])
-  setMaxListeners(0, deadline)
+  const limit = deadline(STALL_MS, signal)
+  setMaxListeners(0, limit)
   const kept = await Promise.all(
     all.map(async ({ tx }) => {
       try {
-        await tx.drained(deadline)
+        await tx.drained(limit)
         return []
       } catch (error) {
-        if (!deadline.aborted) throw error
+        if (!limit.aborted) throw error
         return [`${tx.name}: ${tx.inFlight} chains were not returned within ${STALL_MS / 1000} s`]
       }
     }),
