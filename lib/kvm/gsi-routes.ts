@@ -14,7 +14,7 @@ const PIC_CHIP_PINS = 8
 const CASCADE = 2
 
 /**
- * Where a write is an interrupt: 0xfeeXXXXX below 4 GiB, with bits 8 on of an x2APIC id in bits 40 on (Intel SDM volume 3,
+ * Where a write is an interrupt: 0xfee in bits 20 to 31, with bits 8 on of an x2APIC id in bits 40 on (Intel SDM volume 3,
  * section 12.11.1; Documentation/virt/kvm/api.rst, KVM_CAP_X2APIC_API). KVM looks at no other bit, but for bits 32 to 39,
  * one of which makes the whole table EINVAL where the ids are wide.
  */
