@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
+import { ConsoleShell } from '../../scripts/guest/console-shell.ts'
+import { writeGuestInitramfs } from '../../scripts/guest/initramfs.ts'
 import { type KernelName, provideKernel } from '../../scripts/lab/kernels.ts'
-import { ConsoleShell } from './guest-console.ts'
-import { writeGuestInitramfs } from './guest-initramfs.ts'
 
 export const QEMU = 'qemu-system-x86_64'
 

@@ -8,9 +8,9 @@ import { RtNetlink } from '../../lib/host/index.ts'
 import { VirtioNet, type VirtioNetOptions } from '../../lib/nic.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { Vm, type VmEnd, type VmOptions } from '../../lib/vmm/index.ts'
+import { type CommandResult, ConsoleShell } from '../../scripts/guest/console-shell.ts'
+import { type GuestExtras, writeGuestInitramfs } from '../../scripts/guest/initramfs.ts'
 import { type GuestKernelName, provideKernel } from '../../scripts/lab/kernels.ts'
-import { type CommandResult, ConsoleShell } from './guest-console.ts'
-import { type GuestExtras, writeGuestInitramfs } from './guest-initramfs.ts'
 
 /**
  * Without `pci=noearly` a kernel that takes the lab's processor for an Opteron looks for its AGP bridge in every slot of 256

@@ -5,7 +5,7 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { VIRTIO_NET_F } from '../../../lib/abi/virtio-net.ts'
-import { IperfServer } from '../../support/iperf-server.ts'
+import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
 import type { StockGuest } from '../../support/stock-guest.ts'
 import { type Booted, HOST, MTU } from './story.ts'
 

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
-import { DhcpServer } from '../../support/dhcp-server.ts'
+import { DhcpServer } from '../../../scripts/guest/dhcp-server.ts'
+import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
 import { guestReceives, guestSends } from '../../support/guest-bulk.ts'
-import { IperfServer } from '../../support/iperf-server.ts'
 import { asked, type Booted, HOST, memoryAccesses, SECOND, type Story } from './story.ts'
 
 /**

@@ -1,7 +1,7 @@
 // A shell on a guest's console: commands are typed into it one by one, and each is awaited with what it printed.
 
 import { setTimeout } from 'node:timers/promises'
-import { PROMPT } from './guest-initramfs.ts'
+import { PROMPT } from './initramfs.ts'
 
 export interface CommandResult {
   output: string

@@ -3,8 +3,8 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { Kernel } from '../../scripts/lab/kernels.ts'
-import { NewcArchive } from '../../scripts/lab/newc.ts'
+import type { Kernel } from '../lab/kernels.ts'
+import { NewcArchive } from '../lab/newc.ts'
 
 const BUSYBOX = '/bin/busybox'
 const programs = ['/usr/sbin/ethtool', '/usr/bin/iperf3', '/usr/bin/socat']
