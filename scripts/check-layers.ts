@@ -37,7 +37,7 @@ ROOMS.cli = [...below, 'index', 'vmm']
 
 /** Rooms of which a room may use the types only: interop turns other people's words into our options. */
 const TYPES_ONLY: Record<string, readonly string[]> = {
-  interop: ['net', 'nic', 'backend contract', 'backend', 'transport', 'kvm', 'network'],
+  interop: ['memory', 'net', 'nic', 'backend contract', 'backend', 'transport', 'kvm', 'network'],
 }
 
 /** Headers of Node.js: native/sys must also build into programs that have no JavaScript. */

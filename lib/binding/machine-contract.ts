@@ -64,8 +64,11 @@ export interface MachineBinding {
   busRemove(bus: NativeBus, space: 'ports' | 'memory', address: number): void
   closeBus(bus: NativeBus): void
 
-  /** A 16550A. Eventfds: its interrupt, and that there is something to take where there was nothing. */
-  serialCreate(interrupt: NativeFd, output: NativeFd): NativeRegisters
+  /**
+   * A 16550A. Eventfds: its interrupt; and that there is something to take where there was nothing, or room again for what
+   * serialPut had none for.
+   */
+  serialCreate(interrupt: NativeFd, ready: NativeFd): NativeRegisters
   /** What the guest wrote since. */
   serialTake(serial: NativeRegisters): Uint8Array
   /** How many of the bytes the port had room for. */

@@ -2,6 +2,7 @@
 
 import { parseMac } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
+import type { BackingOptions } from '../memory/index.ts'
 import type { FeatureOptions } from '../net/index.ts'
 import type { VirtioNetOptions } from '../nic.ts'
 import { QemuWords, unknown } from './qemu-words.ts'
@@ -89,13 +90,28 @@ const DRIVERS: Readonly<Record<string, QemuNic['transport']>> = {
 const SNDBUF_UNLIMITED = 2 ** 31 - 1
 const SUFFIXES = 'BKMGTPE'
 
-/** Bytes: a number with one of QEMU's suffixes, or as many MiB without. @throws {InvalidOptionError} `ERR_OPTION_RANGE` */
-export function parseMemory(text: string): number {
+/**
+ * A size with one of QEMU's suffixes, or as many MiB without (`-m`), and words of its `memory-backend-memfd`: `hugetlb`,
+ * `hugetlbsize`, `prealloc`.
+ * @throws {InvalidOptionError} `ERR_OPTION_*`
+ */
+export function parseMemory(text: string): BackingOptions & { size: number } {
   const words = new QemuWords(text, 'memory', 'size')
   const size = parseSize(words, 'size', 'M')
+  const hugetlb = words.takeSwitch('hugetlb') ?? false
+  const pageSize = parseSize(words, 'hugetlbsize', 'B')
+  const prealloc = words.takeSwitch('prealloc')
   words.end()
-  if (size !== undefined) return size
-  throw new InvalidOptionError('ERR_OPTION_RANGE', 'memory', 'has no size')
+  if (size === undefined) throw new InvalidOptionError('ERR_OPTION_RANGE', 'memory', 'has no size')
+  if (pageSize !== undefined && !hugetlb) {
+    throw words.error('ERR_OPTION_CONFLICT', 'hugetlbsize', 'is the size of huge pages', 'Add hugetlb=on.')
+  }
+  return {
+    size,
+    ...(hugetlb ? { backing: 'hugetlb' as const } : {}),
+    ...(pageSize === undefined ? {} : { pageSize }),
+    ...(prealloc === undefined ? {} : { prefault: prealloc }),
+  }
 }
 
 /** Processors: one socket of as many cores. @throws {InvalidOptionError} `ERR_OPTION_*` */

@@ -1,3 +1,4 @@
 // The vmm room's door.
 
-export { Vm, type VmEnd, type VmEvents, type VmOptions, type VmState } from './vm.ts'
+export type { VmMemoryOptions, VmNicOptions, VmOptions } from './options.ts'
+export { Vm, type VmEnd, type VmEvents, type VmState } from './vm.ts'

@@ -1,8 +1,9 @@
-// A machine on KVM: processors, memory, a console, and virtio devices over MMIO.
+// A machine on KVM: processors, memory, a console, and virtio devices on PCI or over MMIO.
 
 import { EventEmitter } from 'node:events'
+import type { Duplex } from 'node:stream'
 import { KVM_PIT_SPEAKER_DUMMY } from '../abi/kvm.ts'
-import { InvalidOptionError, StateError } from '../errors.ts'
+import { StateError } from '../errors.ts'
 import {
   GuestBus,
   type KvmVcpu,
@@ -12,19 +13,21 @@ import {
   type VcpuEnd,
   type VcpuThread,
 } from '../host/index.ts'
-import { KvmDoorbells, KvmInterrupts } from '../kvm/index.ts'
 import { GuestMemory, type NativeMemory } from '../memory/index.ts'
-import { checkInteger, checkObject, checkString } from '../options.ts'
+import { VirtioNet } from '../nic.ts'
 import type { PciFunctionState } from '../pci/index.ts'
 import { Teardown } from '../teardown.ts'
-import { VirtioMmioTransport, type VirtioPciTransport } from '../transport/index.ts'
+import type { VirtioMmioTransport, VirtioPciTransport } from '../transport/index.ts'
 import type { VirtioDevice } from '../virtio/index.ts'
-import { type MmioDevice, writeTables } from './acpi/tables.ts'
+import { writeTables } from './acpi/tables.ts'
 import { loadBootFiles } from './boot.ts'
+import { Console } from './console.ts'
 import { cpuidOf } from './cpuid.ts'
 import { enterKernel, type KernelEntry } from './entry.ts'
 import { KEYBOARD_CONTROLLER_PORT, KeyboardController } from './keyboard-controller.ts'
 import { MEMORY_MAP, memoryRegions } from './memory-map.ts'
+import { MmioHost } from './mmio-host.ts'
+import { type CheckedNic, type CheckedVm, checkVmOptions, type VmOptions } from './options.ts'
 import { PciHost } from './pci-host.ts'
 import { POWER, PowerRegisters } from './power.ts'
 import { PVPANIC_PORT, PvPanic } from './pvpanic.ts'
@@ -32,31 +35,11 @@ import { writeResetVector } from './reset-vector.ts'
 import { Rtc } from './rtc.ts'
 import { Serial } from './serial.ts'
 
-const MiB = 1 << 20
-const MOST_MEMORY = 2 ** 40
-/** As many as have a local APIC id of 8 bits. */
-const MOST_CPUS = 64
 const COM1 = { port: 0x3f8, gsi: 4 } as const
 const RTC_PORT = 0x70
 const POWER_PORT = 0x600
-/** Interrupts of devices over MMIO: those below are a PC's own, those above the PCI bus's. */
-const FIRST_GSI = 5
-const LAST_GSI = 15
-const MMIO_WINDOW = 0x1000
 
-export interface VmOptions {
-  /** What a distribution ships as vmlinuz (a bzImage), or a vmlinux with a PVH entry: the file's bytes say which. */
-  kernel: string
-  initrd?: string
-  /** The kernel's command line. Default `'console=ttyS0'`. */
-  append?: string
-  /** Bytes of memory: whole MiB, at least 16 of them. Default 256 MiB. */
-  memory?: number
-  /** Processors, 1..64. Default 1. */
-  smp?: number
-}
-
-/** Why a machine stopped by itself. */
+/** Why a machine runs no more. */
 export type VmEnd =
   | { readonly why: 'poweroff' }
   /** By its reset register, or by a triple fault: Linux does the latter with `reboot=t`, and when all else fails. */
@@ -65,11 +48,11 @@ export type VmEnd =
   | { readonly why: 'panic' }
   /** A processor cannot go on. */
   | { readonly why: 'failed'; readonly vcpu: number; readonly end: VcpuEnd }
+  /** By {@link Vm.stop}. */
+  | { readonly why: 'stopped' }
 
 export interface VmEvents {
-  /** What the guest wrote to its serial port. */
-  console: [bytes: Uint8Array]
-  /** It runs no more, and does not by itself. */
+  /** It runs no more, and never will. What it wrote last is on its console by then. */
   end: [end: VmEnd]
 }
 
@@ -86,59 +69,89 @@ export interface VmState {
   pci: Record<number, PciFunctionState>
 }
 
-/** A machine. Attach its devices, and start it; whatever it runs ends with `close`. */
+/** A machine. Create it, start it; whatever it runs ends with `close`, and so do its NICs. */
 export class Vm extends EventEmitter<VmEvents> {
   readonly memory: NativeMemory
+  /** What its guest writes to its serial port, and what is typed there. */
+  readonly console: Duplex
+  /** Those of the options, in their order. */
+  readonly nics: readonly VirtioNet[]
+  readonly #console: Console
   readonly #vm: KvmVm
   readonly #bus: GuestBus
+  readonly #mmio: MmioHost
   readonly #pci: PciHost
-  readonly #serial: Serial
   readonly #vcpus: KvmVcpu[] = []
   readonly #threads: VcpuThread[] = []
-  readonly #devices: MmioDevice[] = []
+  readonly #nics: VirtioNet[] = []
   readonly #all = new Teardown()
   readonly #entry: KernelEntry
   #state: VmState['state'] = 'created'
 
-  /**
-   * Makes a machine, and puts its kernel into its memory.
-   * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, `ERR_OPTION_UNKNOWN`
-   * @throws {BootError} `ERR_KERNEL_IMAGE`, `ERR_MEMORY_TOO_SMALL`
-   * @throws {SystemCallError} `ENOENT`, `EACCES` and what else {@link KvmVm.create} throws; `ENOMEM`
-   */
-  constructor(options: VmOptions) {
+  private constructor(options: CheckedVm) {
     super()
-    checkObject(options, ['kernel', 'initrd', 'append', 'memory', 'smp'])
-    const kernel = checkString(options.kernel, 'kernel')
-    const initrd = options.initrd === undefined ? undefined : checkString(options.initrd, 'initrd')
-    const commandLine = checkString(options.append, 'append', 'console=ttyS0')
-    const size = checkInteger(options.memory, 'memory', 16 * MiB, MOST_MEMORY, 256 * MiB)
-    if (size % MiB !== 0) throw new InvalidOptionError('ERR_OPTION_RANGE', 'memory', 'must be whole MiB')
-    const smp = checkInteger(options.smp, 'smp', 1, MOST_CPUS, 1)
+    this.nics = this.#nics
     try {
-      // Memory is made first, so that it goes last.
-      this.memory = this.#all.own(GuestMemory.allocate({ regions: memoryRegions(size) }))
+      const { size, ...backing } = options.memory
+      // Memory is made first, so that it goes last; NICs go before it, and after the transports that use them.
+      this.memory = this.#all.own(GuestMemory.allocate({ ...backing, regions: memoryRegions(size) }))
+      this.#all.add(() => this.#closeNics())
       this.#vm = this.#all.own(KvmVm.create())
       this.#vm.setIdentityMapAddr(MEMORY_MAP.identityMap)
       this.#vm.setTssAddr(MEMORY_MAP.tss)
       this.#vm.createIrqchip()
       this.#vm.createPit2(KVM_PIT_SPEAKER_DUMMY)
       this.#vm.addMemory(this.memory)
-      this.#entry = loadBootFiles(this.memory, { kernel, initrd, commandLine })
+      this.#entry = loadBootFiles(this.memory, options)
       this.#bus = this.#all.own(new GuestBus())
-      this.#serial = this.#all.own(new Serial((bytes) => this.emit('console', bytes)))
-      this.#mapPc()
+      const serial = this.#all.own(new Serial(() => this.#console.service()))
+      this.#console = new Console(serial)
+      this.#all.add(() => this.#console.finish())
+      this.console = this.#console
+      this.#mapPc(serial)
+      this.#mmio = this.#all.own(new MmioHost(this.#vm, this.#bus))
       this.#pci = this.#all.own(new PciHost(this.#vm, this.#bus))
-      this.#createVcpus(smp)
+      this.#createVcpus(options.smp)
     } catch (error) {
       this.#state = 'closed'
       throw this.#all.unwind(error)
     }
   }
 
-  #mapPc(): void {
-    this.#vm.assignIrqfd(this.#serial.interrupt, COM1.gsi)
-    this.#bus.mapNative('ports', COM1.port, this.#serial)
+  /**
+   * Makes a machine with its NICs, and puts its kernel into its memory. Rejects, with everything undone, with
+   * {@link InvalidOptionError} `ERR_OPTION_*`, before anything is made where no file and no tap need be looked at;
+   * {@link BootError} `ERR_KERNEL_IMAGE`, `ERR_MEMORY_TOO_SMALL`; {@link SystemCallError} `ENOENT`, `EACCES` and what else
+   * {@link KvmVm.create} and {@link VirtioNet.open} throw, `ENOMEM`.
+   */
+  static async create(options: VmOptions): Promise<Vm> {
+    const checked = checkVmOptions(options)
+    const vm = new Vm(checked)
+    try {
+      for (const nic of checked.nics) await vm.#addNic(nic)
+      return vm
+    } catch (error) {
+      vm.#state = 'closed'
+      throw vm.#all.unwind(error)
+    }
+  }
+
+  async #addNic({ transport, vectors, options }: CheckedNic): Promise<void> {
+    const nic = await VirtioNet.open({ ...options, memory: this.memory })
+    this.#nics.push(nic)
+    if (transport === 'pci') this.#pci.attach(nic, vectors)
+    else this.#mmio.attach(nic)
+  }
+
+  #closeNics(): void {
+    const all = new Teardown()
+    for (const nic of this.#nics) all.own(nic)
+    all.run()
+  }
+
+  #mapPc(serial: Serial): void {
+    this.#vm.assignIrqfd(serial.interrupt, COM1.gsi)
+    this.#bus.mapNative('ports', COM1.port, serial)
     this.#bus.mapNative('ports', RTC_PORT, this.#all.own(new Rtc()))
     this.#bus.map('ports', POWER_PORT, new PowerRegisters((why) => this.#end({ why })))
     this.#bus.map('ports', KEYBOARD_CONTROLLER_PORT, new KeyboardController(() => this.#end({ why: 'reset' })))
@@ -155,8 +168,8 @@ export class Vm extends EventEmitter<VmEvents> {
   }
 
   /**
-   * Puts a virtio device into a slot of the PCI bus. One that is put there while the guest runs is found when the guest
-   * looks: Linux does when it is told to (`/sys/bus/pci/rescan`). The device's memory is to be the machine's.
+   * Puts a virtio device of yours into a slot of the PCI bus. One that is put there while the guest runs is found when the
+   * guest looks: Linux does when it is told to (`/sys/bus/pci/rescan`). The device's memory is to be the machine's.
    * @param options.vectors of MSI-X. Default one for each queue and one for the configuration: 2N + 2 of a network device
    *   with N pairs.
    * @throws {StateError} `ERR_CLOSED`
@@ -175,28 +188,18 @@ export class Vm extends EventEmitter<VmEvents> {
   }
 
   /**
-   * Puts a virtio device into the machine, over MMIO; before it starts. The device's memory is to be the machine's.
+   * Puts a virtio device of yours into the machine, over MMIO; before it starts. Its memory is to be the machine's.
    * @throws {StateError} `ERR_ALREADY_ACTIVE`, `ERR_CLOSED`
    * @throws {InvalidOptionError} `ERR_OPTION_RANGE` where there is no interrupt left for it
    */
   attachMmio(device: VirtioDevice): VirtioMmioTransport {
-    this.#assertOpen()
-    if (this.#state !== 'created') throw new StateError('ERR_ALREADY_ACTIVE', 'the machine has been started')
-    const index = this.#devices.length
-    const gsi = checkInteger(FIRST_GSI + index, 'interrupt', FIRST_GSI, LAST_GSI)
-    const address = MEMORY_MAP.virtioMmio + MMIO_WINDOW * index
-    const interrupts = new KvmInterrupts(this.#vm, [gsi])
-    const doorbells = new KvmDoorbells(this.#vm)
-    const transport = this.#all.own(new VirtioMmioTransport(device, { interrupts, doorbells, address }))
-    this.#bus.map('memory', address, transport)
-    this.#devices.push({ address, size: MMIO_WINDOW, gsi })
-    return transport
+    this.#assertUnstarted()
+    return this.#mmio.attach(device)
   }
 
   /** Begins at the kernel's entry. @throws {StateError} `ERR_ALREADY_ACTIVE`, `ERR_CLOSED` */
   start(): void {
-    this.#assertOpen()
-    if (this.#state !== 'created') throw new StateError('ERR_ALREADY_ACTIVE', 'the machine has been started')
+    this.#assertUnstarted()
     const power = {
       sleepControl: POWER_PORT + POWER.sleepControl,
       sleepStatus: POWER_PORT + POWER.sleepStatus,
@@ -209,7 +212,7 @@ export class Vm extends EventEmitter<VmEvents> {
       serial: COM1,
       pvpanic: PVPANIC_PORT,
       power,
-      virtioMmio: this.#devices,
+      virtioMmio: this.#mmio.devices,
       pci: this.#pci.description,
     })
     writeResetVector(this.memory, power)
@@ -227,22 +230,24 @@ export class Vm extends EventEmitter<VmEvents> {
   }
 
   #end(end: VmEnd): void {
-    if (this.#state !== 'running' && this.#state !== 'paused') return
+    if (this.#state === 'ended' || this.#state === 'closed') return
     this.pause()
     this.#state = 'ended'
-    this.#serial.flush()
     // Not within the guest's access.
-    process.nextTick(() => this.emit('end', end))
+    process.nextTick(() => {
+      this.#console.finish()
+      this.emit('end', end)
+    })
   }
 
-  /** Holds all processors: when it returns, none runs. */
+  /** Holds all processors: when it returns, none runs. Does nothing where it does not run. @throws {StateError} `ERR_CLOSED` */
   pause(): void {
     this.#assertOpen()
     for (const thread of this.#threads) thread.pause()
     if (this.#state === 'running') this.#state = 'paused'
   }
 
-  /** Lets them run again. Does nothing where the machine has ended. */
+  /** Lets them run again. Does nothing where it is not paused. @throws {StateError} `ERR_CLOSED` */
   resume(): void {
     this.#assertOpen()
     if (this.#state !== 'paused') return
@@ -250,10 +255,13 @@ export class Vm extends EventEmitter<VmEvents> {
     for (const thread of this.#threads) thread.resume()
   }
 
-  /** Types at the guest's console. */
-  write(bytes: Uint8Array | string): void {
+  /**
+   * Ends it for good, whatever its guest is doing, as if its plug was pulled; what it was can still be looked at, until
+   * `close`. Does nothing where it has ended. @throws {StateError} `ERR_CLOSED`
+   */
+  stop(): void {
     this.#assertOpen()
-    this.#serial.write(typeof bytes === 'string' ? Buffer.from(bytes) : bytes)
+    this.#end({ why: 'stopped' })
   }
 
   /** What each processor did so far. */
@@ -271,7 +279,7 @@ export class Vm extends EventEmitter<VmEvents> {
         counters: thread.counters(),
         stands: standing ? (this.#vcpus[i] as KvmVcpu).inspect() : null,
       })),
-      virtioMmio: this.#devices.map(({ address, gsi }) => ({ address, gsi })),
+      virtioMmio: this.#mmio.devices.map(({ address, gsi }) => ({ address, gsi })),
       pci: this.#pci.inspect(),
     }
   }
@@ -280,7 +288,15 @@ export class Vm extends EventEmitter<VmEvents> {
     if (this.#state === 'closed') throw new StateError('ERR_CLOSED', 'the machine is closed')
   }
 
-  /** Stops it, whatever it is doing, and lets go of all it has; the devices are the caller's. Idempotent. */
+  #assertUnstarted(): void {
+    this.#assertOpen()
+    if (this.#state !== 'created') throw new StateError('ERR_ALREADY_ACTIVE', 'the machine has been started')
+  }
+
+  /**
+   * Stops it, whatever it is doing, and lets go of all it has, NICs of its options included; devices that were attached are
+   * the caller's. Its console ends; no `end` comes. Idempotent.
+   */
   close(): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'

@@ -81,6 +81,7 @@ uint8_t Serial::read_register(uint64_t offset) {
       if (input_bytes_.empty()) return 0;
       uint8_t byte = input_bytes_.front();
       input_bytes_.pop_front();
+      make_room();
       return byte;
     }
     case kInterruptEnable:
@@ -124,7 +125,10 @@ void Serial::write_register(uint64_t offset, uint8_t value) {
       return;
     case kInterruptId:
       fifo_control_ = value;
-      if (value & kClearReceiver) input_bytes_.clear();
+      if (value & kClearReceiver) {
+        input_bytes_.clear();
+        make_room();
+      }
       return;
     case kLineControl:
       line_control_ = value;
@@ -144,11 +148,18 @@ void Serial::receive(uint8_t byte) {
   if (input_bytes_.size() < kMostInput) input_bytes_.push_back(byte);
 }
 
+// Once half is free, so that not every byte that is read wakes who waits for room.
+void Serial::make_room() {
+  if (!refused_ || input_bytes_.size() > kMostInput / 2) return;
+  refused_ = false;
+  signal(ready_);
+}
+
 // A guest that did not ask whether there is room loses the byte, as on a line that is too slow.
 void Serial::transmit(uint8_t byte) {
   transmitter_empty_pending_ = true;
   if (!has_room()) return;
-  if (output_bytes_.empty()) signal(output_);
+  if (output_bytes_.empty()) signal(ready_);
   output_bytes_.push_back(static_cast<char>(byte));
 }
 
@@ -164,6 +175,7 @@ size_t Serial::put(std::span<const uint8_t> bytes) {
   std::unique_lock lock(mutex_);
   size_t count = std::min(bytes.size(), kMostInput - input_bytes_.size());
   for (uint8_t byte : bytes.first(count)) receive(byte);
+  refused_ = count < bytes.size();
   if (count > 0 && pending_interrupt() == kReceived && !raised_) {
     signal(interrupt_);
     raised_ = true;

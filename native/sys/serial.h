@@ -18,9 +18,9 @@ class Serial final : public NativeRegisters {
  public:
   static constexpr uint64_t kSize = 8;
 
-  // Both are eventfds: `interrupt` is signalled for each edge of the port's interrupt, `output` when there is something
-  // to take where there was nothing.
-  Serial(UniqueFd interrupt, UniqueFd output) : interrupt_(std::move(interrupt)), output_(std::move(output)) {}
+  // Both are eventfds: `interrupt` is signalled for each edge of the interrupt, `ready` when there is something to take
+  // where there was nothing, and when there is room again for what `put` had none for.
+  Serial(UniqueFd interrupt, UniqueFd ready) : interrupt_(std::move(interrupt)), ready_(std::move(ready)) {}
 
   uint32_t read(uint64_t offset, uint32_t width) override;
   void write(uint64_t offset, uint32_t width, uint32_t value) override;
@@ -38,16 +38,18 @@ class Serial final : public NativeRegisters {
   uint8_t read_register(uint64_t offset);
   void write_register(uint64_t offset, uint8_t value);
   void receive(uint8_t byte);
+  void make_room();
   void transmit(uint8_t byte);
 
   static constexpr size_t kMostOutput = 65536;
   static constexpr size_t kMostInput = 4096;
 
   const UniqueFd interrupt_;
-  const UniqueFd output_;
+  const UniqueFd ready_;
   std::mutex mutex_;
   std::string output_bytes_;
   std::deque<uint8_t> input_bytes_;
+  bool refused_ = false;
   bool transmitter_empty_pending_ = false;
   bool raised_ = false;
   uint8_t interrupt_enable_ = 0;

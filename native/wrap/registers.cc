@@ -18,8 +18,8 @@ using Napi::Value;
 Value create_serial(const CallbackInfo& info) {
   Napi::Env env = info.Env();
   auto interrupt = value_or_throw(env, duplicate(to_fd(info[0])));
-  auto output = value_or_throw(env, duplicate(to_fd(info[1])));
-  auto serial = std::make_shared<Serial>(std::move(interrupt), std::move(output));
+  auto ready = value_or_throw(env, duplicate(to_fd(info[1])));
+  auto serial = std::make_shared<Serial>(std::move(interrupt), std::move(ready));
   auto handle = std::make_unique<RegistersHandle>(env, serial, Serial::kSize);
   handle->serial = std::move(serial);
   return from_handle(env, std::move(handle));

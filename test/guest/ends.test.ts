@@ -28,7 +28,7 @@ describe('a stock guest', () => {
 
   const endOf = async (command: string): Promise<VmEnd> => {
     guest = await StockGuest.boot({ kernel: '6.12', nics: [] })
-    guest.vm.write(`${command}\n`)
+    guest.vm.console.write(`${command}\n`)
     return await guest.end(SECONDS)
   }
 
@@ -47,11 +47,16 @@ describe('a stock guest', () => {
       const initrd = path.join(directory, 'initrd')
       writeFileSync(initrd, Buffer.alloc(1 << 20, 'no archive'))
       const { vmlinux } = await provideKernel('6.12')
-      const vm = new Vm({ kernel: vmlinux, initrd, memory: 256 << 20, append: 'console=ttyS0 quiet panic=-1 pci=off' })
+      const vm = await Vm.create({
+        kernel: vmlinux,
+        initrd,
+        memory: 256 << 20,
+        append: 'console=ttyS0 quiet panic=-1 pci=off',
+      })
       try {
         let said = ''
-        vm.on('console', (bytes) => {
-          said += Buffer.from(bytes).toString('latin1')
+        vm.console.on('data', (bytes: Buffer) => {
+          said += bytes.toString('latin1')
         })
         const ended = once(vm, 'end', { signal: AbortSignal.timeout(SECONDS * 1000) })
         vm.start()

@@ -54,7 +54,7 @@ for (const story of stories) {
 
     describe('ends', () => {
       it('by switching the machine off', async () => {
-        booted().vm.write('poweroff -f\n')
+        booted().vm.console.write('poweroff -f\n')
         assert.deepEqual(await booted().end(60), { why: 'poweroff' })
       })
 

@@ -35,7 +35,7 @@ describe("Debian's own vmlinuz", () => {
     // What boot_params says (arch/x86/kernel/ksysfs.c), and the loader's version in it.
     assert.equal(await guest.run('cat /proc/sys/kernel/bootloader_type'), '255\n')
     await guest.run('ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up && ping -c 1 -w 30 192.0.2.1')
-    guest.vm.write('poweroff -f\n')
+    guest.vm.console.write('poweroff -f\n')
     assert.deepEqual(await guest.end(60), { why: 'poweroff' })
   })
 })

@@ -1,6 +1,7 @@
 // The serial port and the clock of a machine, as a program finds them that knows no driver.
 
 import assert from 'node:assert/strict'
+import { setImmediate } from 'node:timers/promises'
 import { Rtc } from '../../lib/vmm/rtc.ts'
 import { Serial } from '../../lib/vmm/serial.ts'
 import { bytesAt } from '../support/bytes-at.ts'
@@ -49,11 +50,14 @@ describe('the ports of a PC', () => {
   describe('a serial port', () => {
     let output = ''
     let serial: Serial
+    let ready = 0
 
     beforeEach(() => {
       output = ''
-      serial = new Serial((bytes) => {
-        output += Buffer.from(bytes).toString('latin1')
+      ready = 0
+      serial = new Serial(() => {
+        ready++
+        output += Buffer.from(serial.take()).toString('latin1')
       })
     })
 
@@ -68,39 +72,41 @@ describe('the ports of a PC', () => {
     })
 
     it('receives what is typed, in order, and says when there is no more', async () => {
-      serial.write(Buffer.from('ab'))
+      assert.equal(serial.put(Buffer.from('ab')), 2)
       const guest = await runSerial(...[5, 0, 5, 0, 5, 0].map((register) => collect(COM1 + register)))
       assert.deepEqual(collected(guest, 6), [0x61, 0x61, 0x61, 0x62, 0x60, 0])
     })
 
-    it('keeps more than it has room for, and has all of it in the end', async () => {
+    it('takes as much as it has room for, and says when there is room again for what it did not take', async () => {
       const typed = Buffer.alloc(10_000, 'x')
-      serial.write(typed)
-      // mov cx, 4096; again: in al, dx; loop again
-      const drain = [...port(COM1), 0xb9, 0x00, 0x10, 0xec, 0xe2, 0xfd]
-      const guest = await runSerial(drain, collect(COM1 + 5))
-      assert.deepEqual(collected(guest, 1), [0x60], 'the port itself is empty')
-      serial.flush()
+      assert.equal(serial.put(typed), 4096)
+      // mov cx, count; again: in al, dx; loop again
+      const drain = (count: number) => [...port(COM1), 0xb9, count & 0xff, count >> 8, 0xec, 0xe2, 0xfd]
+      await runSerial(drain(2047))
       machine?.close()
-      const rest = await runSerial(drain, collect(COM1 + 5), collect(COM1))
-      assert.deepEqual(collected(rest, 2), [0x60, 0])
-      serial.flush()
+      assert.equal(ready, 0, 'less than half is free')
+      await runSerial(drain(1))
+      await soon('room', () => ready === 1)
       machine?.close()
-      // 10,000 − 2 × 4096 − 0
-      const last = await runSerial(
-        [...port(COM1), 0xb9, 0x0f, 0x07, 0xec, 0xe2, 0xfd],
-        collect(COM1 + 5),
-        collect(COM1),
-        collect(COM1 + 5),
-      )
-      assert.deepEqual(collected(last, 3), [0x61, 0x78, 0x60])
+      assert.equal(serial.put(typed.subarray(4096)), 2048)
+      assert.equal(serial.put(typed.subarray(6144)), 0)
+      const rest = await runSerial(drain(4095), collect(COM1 + 5), collect(COM1), collect(COM1 + 5), collect(COM1))
+      assert.deepEqual(collected(rest, 4), [0x61, 0x78, 0x60, 0])
+      await soon('room', () => ready === 2)
+    })
+
+    it('does not speak of room that nobody waits for', async () => {
+      assert.equal(serial.put(Buffer.alloc(4096, 'x')), 4096)
+      await runSerial([...port(COM1), 0xb9, 0x00, 0x10, 0xec, 0xe2, 0xfd])
+      await setImmediate()
+      assert.equal(ready, 0)
     })
 
     it('interrupts for a byte typed, once, where that is enabled', async () => {
       await runSerial(out(COM1 + 1, 1))
       assert.equal(serial.interrupt.read(), 0n)
-      serial.write(Buffer.from('a'))
-      serial.write(Buffer.from('b'))
+      serial.put(Buffer.from('a'))
+      serial.put(Buffer.from('b'))
       assert.equal(serial.interrupt.read(), 1n)
     })
 
@@ -120,8 +126,8 @@ describe('the ports of a PC', () => {
         collect(COM1 + 6),
       )
       assert.deepEqual(collected(guest, 8), [0xc1, 12, 1, 3, 0x5a, 0xf0, 0x33, 0xb0])
-      serial.flush()
-      assert.equal(output, '')
+      await setImmediate()
+      assert.deepEqual({ output, ready }, { output: '', ready: 0 })
     })
   })
 

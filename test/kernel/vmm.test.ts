@@ -1,6 +1,7 @@
 // A machine whose guest does no work: how it ends, and that it can be held and closed whatever the guest does.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -36,16 +37,17 @@ describe('a machine', () => {
     assert.deepEqual(await diffSoon(held, 5000), [])
   })
 
-  const make = (code: readonly number[], options: Partial<VmOptions> = {}): Vm => {
+  const make = async (code: readonly number[], options: Partial<VmOptions> = {}): Promise<Vm> => {
     const kernel = path.join(directory, 'kernel')
     writeTinyKernel(kernel, code)
-    const made = new Vm({ kernel, memory: 16 * MiB, ...options })
+    const made = await Vm.create({ kernel, memory: 16 * MiB, ...options })
     made.on('end', (end) => ends.push(end))
     vm = made
     return made
   }
   const run = async (code: readonly number[], options?: Partial<VmOptions>): Promise<VmEnd | undefined> => {
-    make(code, options).start()
+    const machine = await make(code, options)
+    machine.start()
     await soon('the end', () => ends.length > 0)
     assert.equal(ends.length, 1)
     return ends[0]
@@ -76,10 +78,10 @@ describe('a machine', () => {
 
     it('not by what means something else at these ports', async () => {
       const nothing = [out(0x600, 5 << 2), out(0x600, 1 << 5), out(0x602, 0), out(0x64, 0xaa), out(0x601, 0x34)]
-      const machine = make([...nothing.flat(), ...out(0x3f8, 0x21), ...FOREVER])
+      const machine = await make([...nothing.flat(), ...out(0x3f8, 0x21), ...FOREVER])
       let output = ''
-      machine.on('console', (bytes) => {
-        output += Buffer.from(bytes).toString('latin1')
+      machine.console.on('data', (bytes: Buffer) => {
+        output += bytes.toString('latin1')
       })
       machine.start()
       await soon('the output', () => output === '!')
@@ -90,7 +92,7 @@ describe('a machine', () => {
   describe('leaves this process its time', () => {
     it('while its guest storms addresses at which nothing lies', async () => {
       // again: mov eax, [0xd0100000]; mov [0xd0100000], eax; jmp again
-      const machine = make([0xa1, 0, 0, 0x10, 0xd0, 0xa3, 0, 0, 0x10, 0xd0, 0xeb, 0xf4])
+      const machine = await make([0xa1, 0, 0, 0x10, 0xd0, 0xa3, 0, 0, 0x10, 0xd0, 0xeb, 0xf4])
       machine.start()
       await soon('the storm', () => machine.counters()[0]!.unmapped > 10_000)
       assert.equal(machine.counters()[0]!.asked, 0)
@@ -100,7 +102,7 @@ describe('a machine', () => {
 
     it('while its guest storms the registers of a NIC, which it never says it can drive', async () => {
       // again: mov eax, [0xd0000000]; jmp again
-      const machine = make([0xa1, 0, 0, 0, 0xd0, 0xeb, 0xf9])
+      const machine = await make([0xa1, 0, 0, 0, 0xd0, 0xeb, 0xf9])
       const nic = await VirtioNet.open({ memory: machine.memory, backend: { tap: { ifname: 'machine0' } } })
       try {
         machine.attachMmio(nic)
@@ -121,30 +123,144 @@ describe('a machine', () => {
     })
   })
 
+  describe('is stopped', () => {
+    it('whatever its guest does: it ends once, and can still be looked at', async () => {
+      const machine = await make(FOREVER, { smp: 2 })
+      machine.start()
+      await soon('a processor at work', () => machine.inspect().state === 'running')
+      machine.stop()
+      machine.stop()
+      assert.deepEqual(ends, [], 'outside of the call')
+      await soon('the end', () => ends.length > 0)
+      machine.resume()
+      await setImmediate()
+      assert.deepEqual(ends, [{ why: 'stopped' }])
+      const { state, vcpus } = machine.inspect()
+      assert.deepEqual([state, vcpus.length, vcpus.every(({ stands }) => stands !== null)], ['ended', 2, true])
+    })
+
+    it('before it was started, too', async () => {
+      const machine = await make(FOREVER)
+      machine.stop()
+      await soon('the end', () => ends.length > 0)
+      assert.throws(() => machine.start(), { name: 'StateError', code: 'ERR_ALREADY_ACTIVE' })
+    })
+
+    it('and closed by who hears of its end', async () => {
+      const machine = await make([...out(0x600, (5 << 2) | (1 << 5)), ...FOREVER])
+      const closed = new Promise<void>((resolve) => {
+        machine.on('end', () => {
+          machine.close()
+          resolve()
+        })
+      })
+      machine.start()
+      await closed
+      assert.throws(() => machine.resume(), { name: 'StateError', code: 'ERR_CLOSED' })
+    })
+  })
+
+  describe('has a console', () => {
+    // again: in al, 0x3fd; test al, 1; jz again; in al, 0x3f8; out 0x3f8, al; jmp again
+    const ECHO = [0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf7, 0x66, 0xba, 0xf8, 0x03, 0xec, 0xee, 0xeb, 0xef]
+
+    it('that is as long as its guest, and takes as much at once as is typed', async () => {
+      const machine = await make(ECHO)
+      const typed = Buffer.alloc(6000, 'The quick brown fox. ')
+      let echoed = ''
+      machine.console.on('data', (bytes: Buffer) => {
+        echoed += bytes.toString('latin1')
+        if (echoed.length === typed.length) machine.stop()
+      })
+      const over = once(machine.console, 'end')
+      machine.console.write(typed)
+      machine.start()
+      await over
+      assert.equal(echoed, typed.toString('latin1'))
+    })
+
+    it('of which its guest waits for whoever reads slowly', async () => {
+      // again: in al, 0x3fd; test al, 0x20; jz again; mov al, '!'; out 0x3f8, al; jmp again
+      const flood = [
+        ...[0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x20, 0x74, 0xf7],
+        ...[0x66, 0xba, 0xf8, 0x03, 0xb0, 0x21, 0xee, 0xeb, 0xee],
+      ]
+      const machine = await make(flood)
+      machine.console.once('readable', () => undefined)
+      machine.start()
+      const least = machine.console.readableHighWaterMark
+      await soon('a full buffer', () => machine.console.readableLength >= least)
+      const buffered = machine.console.readableLength
+      const before = machine.counters()[0]!.portAccesses
+      await soon('a guest that polls', () => machine.counters()[0]!.portAccesses > before + 2000)
+      assert.equal(machine.console.readableLength, buffered)
+    })
+  })
+
+  describe('with NICs', () => {
+    const nic = (ifname: string) => ({ backend: { tap: { ifname } } })
+
+    it('has them in its order, each with a queue pair for each processor, and closes them', async () => {
+      const mmio = { ...nic('machine2'), transport: 'mmio', queuePairs: 1 } as const
+      const machine = await make(FOREVER, { smp: 2, nics: [nic('machine1'), mmio] })
+      assert.deepEqual(
+        machine.nics.map(({ queuePairs, backend }) => [backend.ifname, queuePairs]),
+        [
+          ['machine1', 2],
+          ['machine2', 1],
+        ],
+      )
+      const { pci, virtioMmio } = machine.inspect()
+      assert.deepEqual([Object.keys(pci).length, virtioMmio.length], [2, 1])
+      machine.start()
+      machine.close()
+    })
+
+    it('leaves none of them behind where one cannot be opened', async () => {
+      const nics = [nic('machine1'), nic('a name that is too long')]
+      await assert.rejects(make(FOREVER, { nics }), { name: 'InvalidOptionError', option: 'tap.ifname' })
+    })
+
+    it('tells which of their options is wrong, before anything is made', async () => {
+      for (const [nics, option] of [
+        [1, 'nics'],
+        [[nic('machine1'), null], 'nics[1]'],
+        [[{ ...nic('machine1'), transport: 'isa' }], 'nics[0].transport'],
+        [[{ ...nic('machine1'), transport: 'mmio', vectors: 4 }], 'nics[0].vectors'],
+        [[{ ...nic('machine1'), queuePairs: 0 }], 'queuePairs'],
+        [[{ ...nic('machine1'), queue_pairs: 4 }], 'queue_pairs'],
+        [[{}], 'backend'],
+      ] as const) {
+        await assert.rejects(make(FOREVER, { nics: nics as never }), { name: 'InvalidOptionError', option })
+      }
+    })
+  })
+
   describe('refuses', () => {
-    it('to be used once it is closed', () => {
-      const machine = make(FOREVER)
+    it('to be used once it is closed', async () => {
+      const machine = await make(FOREVER)
       machine.close()
       machine.close()
       for (const use of [
         () => machine.start(),
         () => machine.pause(),
         () => machine.resume(),
-        () => machine.write(''),
+        () => machine.stop(),
         () => machine.attachMmio(undefined as never),
+        () => machine.attachPci(undefined as never),
       ]) {
         assert.throws(use, { name: 'StateError', code: 'ERR_CLOSED' })
       }
     })
 
-    it('to start twice, and another device once it was started', () => {
-      const machine = make(FOREVER)
+    it('to start twice, and another device once it was started', async () => {
+      const machine = await make(FOREVER)
       machine.start()
       assert.throws(() => machine.start(), { name: 'StateError', code: 'ERR_ALREADY_ACTIVE' })
       assert.throws(() => machine.attachMmio(undefined as never), { name: 'StateError', code: 'ERR_ALREADY_ACTIVE' })
     })
 
-    it('options that are no machine’s, before it makes anything', () => {
+    it('options that are no machine’s, before it makes anything', async () => {
       for (const [options, code] of [
         [{ smp: 0 }, 'ERR_OPTION_RANGE'],
         [{ smp: 65 }, 'ERR_OPTION_RANGE'],
@@ -152,21 +268,26 @@ describe('a machine', () => {
         [{ smp: '2' }, 'ERR_OPTION_TYPE'],
         [{ memory: 8 * MiB }, 'ERR_OPTION_RANGE'],
         [{ memory: 16 * MiB + 1 }, 'ERR_OPTION_RANGE'],
+        [{ memory: null }, 'ERR_OPTION_TYPE'],
+        [{ memory: { size: 8 * MiB } }, 'ERR_OPTION_RANGE'],
+        [{ memory: { size: 17 * MiB, backing: 'hugetlb' } }, 'ERR_OPTION_RANGE'],
+        [{ memory: { size: 16 * MiB, backing: 'paper' } }, 'ERR_OPTION_RANGE'],
+        [{ memory: { size: 16 * MiB, huge: true } }, 'ERR_OPTION_UNKNOWN'],
         [{ cpus: 2 }, 'ERR_OPTION_UNKNOWN'],
         [{ kernel: undefined }, 'ERR_OPTION_TYPE'],
       ] as const) {
-        assert.throws(
-          () => make(FOREVER, options as never),
+        await assert.rejects(
+          make(FOREVER, options as never),
           { name: 'InvalidOptionError', code },
           JSON.stringify(options),
         )
       }
     })
 
-    it('a kernel that is none', () => {
-      assert.throws(() => make([], { kernel: process.execPath }), { name: 'BootError', code: 'ERR_KERNEL_IMAGE' })
-      assert.throws(() => make([], { kernel: path.join(directory, 'none') }), { code: 'ENOENT' })
-      assert.throws(() => make([], { initrd: path.join(directory, 'none') }), { code: 'ENOENT' })
+    it('a kernel that is none', async () => {
+      await assert.rejects(make([], { kernel: process.execPath }), { name: 'BootError', code: 'ERR_KERNEL_IMAGE' })
+      await assert.rejects(make([], { kernel: path.join(directory, 'none') }), { code: 'ENOENT' })
+      await assert.rejects(make([], { initrd: path.join(directory, 'none') }), { code: 'ENOENT' })
     })
   })
 })

@@ -49,14 +49,13 @@ export class StockGuest {
   readonly #ended: Promise<VmEnd>
   readonly #all = new Teardown()
 
-  private constructor(options: VmOptions) {
-    const vm = new Vm(options)
+  private constructor(vm: Vm) {
     this.vm = vm
     this.netlink = this.#all.own(RtNetlink.open())
     this.#ended = new Promise((resolve) => vm.once('end', resolve))
-    const write = (text: string) => vm.write(text)
+    const write = (text: string) => vm.console.write(text)
     this.#shell = new ConsoleShell({ write, ended: this.#ended, explain: () => this.#explain() })
-    vm.on('console', (bytes) => this.#shell.hear(bytes))
+    vm.console.on('data', (bytes: Buffer) => this.#shell.hear(bytes))
   }
 
   /** Everything it wrote to its console. */
@@ -80,7 +79,8 @@ export class StockGuest {
     try {
       const initrd = path.join(directory, 'initrd')
       writeGuestInitramfs(kernel, initrd, extras)
-      guest = new StockGuest({ kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory })
+      const options = { kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory }
+      guest = new StockGuest(await Vm.create(options))
       for (const nic of nics) guest.#attach(await guest.open(nic), transport)
       // The devices are used by the machine's transports, which go first.
       guest.#all.own(guest.vm)

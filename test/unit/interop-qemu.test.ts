@@ -27,10 +27,10 @@ const refused = (parse: () => unknown, code: string, option: string, message: Re
 describe("QEMU's words for memory", () => {
   it('are MiB without a suffix, and what the suffix says with one', () => {
     const sizes = { 512: 512 * MiB, '512M': 512 * MiB, '2G': 2048 * MiB, '2g': 2048 * MiB, '1.5G': 1536 * MiB }
-    for (const [text, size] of Object.entries(sizes)) assert.equal(parseMemory(text), size, text)
-    assert.equal(parseMemory('size=1T'), 2 ** 40)
-    assert.equal(parseMemory('1048576k'), 1024 * MiB)
-    assert.equal(parseMemory('4096b'), 4096)
+    for (const [text, size] of Object.entries(sizes)) assert.deepEqual(parseMemory(text), { size }, text)
+    assert.deepEqual(parseMemory('size=1T'), { size: 2 ** 40 })
+    assert.deepEqual(parseMemory('1048576k'), { size: 1024 * MiB })
+    assert.deepEqual(parseMemory('4096b'), { size: 4096 })
   })
 
   it('are refused where they are no size, or say what the machine has not', () => {

@@ -14,7 +14,7 @@ describe('the options of vhost-net run', () => {
       initrd: undefined,
       append: 'console=ttyS0',
       smp: 1,
-      memory: 256 << 20,
+      memory: { size: 256 << 20 },
       nics: [],
       json: false,
     })
@@ -25,7 +25,7 @@ describe('the options of vhost-net run', () => {
     const words = '--kernel k --smp cpus=4 --memory 1G --netdev tap,id=a,ifname=t0 --netdev tap,id=b,queues=2'
     const devices = '--device virtio-net-pci,netdev=a --device virtio-net-device,netdev=b --json'
     const options = parseOptions(`${words} ${devices}`.split(' '))!
-    assert.deepEqual([options.smp, options.memory, options.json], [4, 2 ** 30, true])
+    assert.deepEqual([options.smp, options.memory, options.json], [4, { size: 2 ** 30 }, true])
     assert.deepEqual(
       options.nics.map(({ id, transport, options: { queuePairs } }) => [id, transport, queuePairs]),
       [
@@ -33,6 +33,16 @@ describe('the options of vhost-net run', () => {
         ['b', 'mmio', 2],
       ],
     )
+  })
+
+  it('have the words of a memory backend for memory', () => {
+    for (const [text, memory] of [
+      ['512M,hugetlb=on', { size: 2 ** 29, backing: 'hugetlb' }],
+      ['size=2G,hugetlb=on,hugetlbsize=1G', { size: 2 ** 31, backing: 'hugetlb', pageSize: 2 ** 30 }],
+      ['64,prealloc=on', { size: 2 ** 26, prefault: true }],
+    ] as const) {
+      assert.deepEqual(parseOptions(['--kernel', 'k', '--memory', text])?.memory, memory)
+    }
   })
 
   it('that are wrong are named, with the one that was meant, and exit code 2', async () => {
@@ -45,6 +55,8 @@ describe('the options of vhost-net run', () => {
       [['--kernel'], /--kernel/],
       [['--kernel', 'k', '--smp', 'two'], /--smp.cpus: must be an integer, not 'two'/],
       [['--kernel', 'k', '--memory', 'all'], /--memory.size: must be a size/],
+      [['--kernel', 'k', '--memory', '1G,hugetlbsize=2M'], /--memory.hugetlbsize: .*\n {2}Add hugetlb=on/],
+      [['--kernel', 'k', '--memory', '1G,hugetlbs=on'], /Did you mean 'hugetlb'\?/],
       [['--kernel', 'k', '--netdev', 'tap,id=n0'], /--netdev\[n0\]: no device has it/],
       [['--kernel', 'k', ...nic.slice(2)], /--device\[n0\].netdev: there is no netdev 'n0'/],
       [['--kernel', 'k', '--netdev', 'tap,id=n0,queue=2', ...nic.slice(2)], /Did you mean 'queues'\?/],
@@ -59,7 +71,7 @@ describe('the options of vhost-net run', () => {
   it('that are out of range are named before anything is opened, with exit code 2', async () => {
     for (const [words, message] of [
       [['--smp', '65'], /smp: must be an integer in 1\.\.64, not 65/],
-      [['--memory', '8M'], /memory: must be an integer/],
+      [['--memory', '8M'], /memory.size: must be an integer/],
     ] as const) {
       const { code, stderr } = await run('run', '--kernel', 'k', ...words)
       assert.match(stderr, message)
@@ -111,7 +123,7 @@ describe('the events of vhost-net run --json', () => {
   it('have characters whole, however the guest wrote them', () => {
     const report = jsonReporter(stream)
     const bytes = Buffer.from('größer\n')
-    for (const byte of bytes) report.console(Uint8Array.of(byte))
+    for (const byte of bytes) report.console.write(Uint8Array.of(byte))
     const events = lines.map((line) => JSON.parse(line) as { event: string; text: string })
     assert.ok(events.every(({ event }) => event === 'console'))
     assert.equal(events.map(({ text }) => text).join(''), 'größer\n')

@@ -3,10 +3,11 @@
 import { SystemCallError } from '../../errors.ts'
 import type { VmEnd } from '../../vmm/index.ts'
 
-/** The machine's own end, or that its user left it. */
-export type RunEnd = VmEnd | { readonly why: 'left' }
-
-export const EXIT_CODES = { poweroff: 0, reset: 3, panic: 4, failed: 5, host: 6, left: 7 } as const
+/** By how the machine ended; `stopped` is by its user, who left it. */
+export const EXIT_CODES = { poweroff: 0, reset: 3, panic: 4, failed: 5, host: 6, stopped: 7 } as const satisfies Record<
+  VmEnd['why'] | 'host',
+  number
+>
 
 const LACKING = ['ENOENT', 'ENODEV', 'ENXIO', 'EACCES', 'EPERM']
 

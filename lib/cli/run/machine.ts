@@ -1,12 +1,13 @@
 // One run of `vhost-net run`: the machine, its NICs, its console, until it ends, and the undoing of all that.
 
+import { once } from 'node:events'
+import { pipeline } from 'node:stream/promises'
 import type { ReadStream } from 'node:tty'
-import { type Link, RtNetlink, type VcpuCounters } from '../../host/index.ts'
+import { RtNetlink, type VcpuCounters } from '../../host/index.ts'
 import type { QemuNic } from '../../interop/index.ts'
-import { VirtioNet } from '../../nic.ts'
+import type { VirtioNet } from '../../nic.ts'
 import { Teardown } from '../../teardown.ts'
-import { Vm } from '../../vmm/index.ts'
-import type { RunEnd } from './exit-codes.ts'
+import { Vm, type VmEnd } from '../../vmm/index.ts'
 import { readInput } from './input.ts'
 import type { RunOptions } from './options.ts'
 import type { Reporter } from './report.ts'
@@ -23,37 +24,40 @@ export interface Surroundings {
 export async function runMachine(
   { kernel, initrd, append, smp, memory, nics }: RunOptions,
   { report, stdin, signal }: Surroundings,
-): Promise<{ end: RunEnd; vcpus: VcpuCounters[] }> {
+): Promise<{ end: VmEnd; vcpus: VcpuCounters[] }> {
+  // A tap that was there before is somebody's, who has it up or not.
+  const theirs = withNetlink((netlink) => nics.map((nic) => isThere(netlink, nic)))
   const closing = new Teardown()
-  const devices = new Teardown()
   try {
-    // The devices are used by the machine's transports, which go first.
-    closing.add(() => devices.run())
-    const vm = closing.own(new Vm({ kernel, append, smp, memory, ...(initrd === undefined ? {} : { initrd }) }))
-    vm.on('console', (bytes) => report.console(bytes))
-    for (const each of nics) {
-      await attach(vm, each, devices, report)
-      signal.throwIfAborted()
+    const vm = closing.own(
+      await Vm.create({
+        kernel,
+        append,
+        smp,
+        memory,
+        ...(initrd === undefined ? {} : { initrd }),
+        nics: nics.map(({ transport, vectors, options }) => ({
+          ...options,
+          transport,
+          ...(vectors === undefined ? {} : { vectors }),
+        })),
+      }),
+    )
+    signal.throwIfAborted()
+    for (const [i, nic] of vm.nics.entries()) {
+      if (!theirs[i]) switchOn(nic.backend.ifname)
+      announce(nics[i] as QemuNic, nic, report)
     }
-    const ended = endOf(vm, { stdin, signal, closing })
-    report.started({ kernel, smp, memory })
-    vm.start()
-    return { end: await ended, vcpus: vm.counters() }
+    const starting = () => report.started({ kernel, smp, memory: memory.size })
+    return { end: await untilEnd(vm, { report, stdin, signal, closing, starting }), vcpus: vm.counters() }
   } finally {
     closing.run()
   }
 }
 
-async function attach(vm: Vm, { id, transport, vectors, options }: QemuNic, devices: Teardown, report: Reporter) {
-  const ifname = options.backend.tap?.ifname
-  const before = ifname === undefined ? undefined : linkOf(ifname)
-  const nic = devices.own(await VirtioNet.open({ ...options, memory: vm.memory }))
-  // A tap that was there before is somebody's, who has it up or not.
-  if (ifname !== undefined && before === undefined) switchOn(nic.backend.ifname)
+function announce({ id, transport }: QemuNic, nic: VirtioNet, report: Reporter): void {
   nic.on('state', (status) => report.status(id, status))
   nic.on('fault', (fault) => report.fault(id, fault))
-  if (transport === 'pci') vm.attachPci(nic, vectors === undefined ? {} : { vectors })
-  else vm.attachMmio(nic)
   const { mac } = nic.inspect()
   report.nic({ id, transport, ifname: nic.backend.ifname, mac, queuePairs: nic.queuePairs })
 }
@@ -67,7 +71,11 @@ function withNetlink<T>(operation: (netlink: RtNetlink) => T): T {
   }
 }
 
-const linkOf = (ifname: string): Link | undefined => withNetlink((netlink) => netlink.getLink({ ifname }))
+function isThere(netlink: RtNetlink, { options }: QemuNic): boolean {
+  const ifname = options.backend.tap?.ifname
+  // Fds are of a tap that somebody made.
+  return ifname === undefined || netlink.getLink({ ifname }) !== undefined
+}
 
 function switchOn(ifname: string): void {
   withNetlink((netlink) => {
@@ -76,17 +84,21 @@ function switchOn(ifname: string): void {
   })
 }
 
-/** By itself, by its user, or by an abortion, whose reason rejects. */
-function endOf(
+/** Runs it until it ends by itself, or its user leaves it; what it wrote is passed on by then. */
+async function untilEnd(
   vm: Vm,
-  { stdin, signal, closing }: Pick<Surroundings, 'stdin' | 'signal'> & { closing: Teardown },
-): Promise<RunEnd> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason as Error)
-    signal.addEventListener('abort', abort)
-    closing.add(() => signal.removeEventListener('abort', abort))
-    vm.once('end', resolve)
-    const left = () => resolve({ why: 'left' })
-    closing.add(readInput(stdin, { typed: (bytes) => vm.write(bytes), left }))
-  })
+  { report, stdin, signal, closing, starting }: Surroundings & { closing: Teardown; starting: () => void },
+): Promise<VmEnd> {
+  const copied = pipeline(vm.console, report.console, { signal })
+  const ended = once(vm, 'end', { signal }) as Promise<[VmEnd]>
+  closing.add(readInput(stdin, vm.console, () => vm.stop()))
+  // By now every key is the guest's.
+  starting()
+  vm.start()
+  try {
+    const [[end]] = await Promise.all([ended, copied])
+    return end
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error
+  }
 }

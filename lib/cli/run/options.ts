@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util'
 import { InvalidOptionError } from '../../errors.ts'
 import { nearest, parseMemory, parseNics, parseSmp, type QemuNic } from '../../interop/index.ts'
+import type { VmMemoryOptions } from '../../vmm/index.ts'
 import { UsageError } from '../command.ts'
 import { EXIT_CODES } from './exit-codes.ts'
 
@@ -11,8 +12,7 @@ export interface RunOptions {
   initrd: string | undefined
   append: string
   smp: number
-  /** Bytes. */
-  memory: number
+  memory: VmMemoryOptions
   nics: readonly QemuNic[]
   json: boolean
 }
@@ -29,7 +29,8 @@ Options:
   --initrd FILE    its initial RAM disk
   --append TEXT    its command line (default '${defaults.append}')
   --smp N          processors, 1..64: cores of one socket (default ${defaults.smp})
-  --memory SIZE    512M, 2G; MiB without a suffix (default ${defaults.memory})
+  --memory SIZE[,hugetlb=on[,hugetlbsize=2M|1G]][,prealloc=on]
+                   512M, 2G; MiB without a suffix (default ${defaults.memory})
   --netdev tap,id=ID[,ifname=NAME][,queues=N|per-vcpu][,sndbuf=SIZE][,poll-us=N][,fds=…][,vhostfds=…]
                    a tap, made where it does not exist, and then switched on; a queue pair for each processor by default
   --device virtio-net-pci|virtio-net-device,netdev=ID[,mac=MAC][,host_mtu=N][,vectors=N][,csum=off]…
@@ -37,7 +38,7 @@ Options:
   --json           events on stdout, one JSON object a line, what the guest writes among them
   --help           this text
 
-Exit code: ${EXIT_CODES.poweroff} the guest switched off, ${EXIT_CODES.reset} it reset, ${EXIT_CODES.panic} its kernel panicked, ${EXIT_CODES.failed} a processor could not go on, ${EXIT_CODES.left} left by Ctrl-A x;
+Exit code: ${EXIT_CODES.poweroff} the guest switched off, ${EXIT_CODES.reset} it reset, ${EXIT_CODES.panic} its kernel panicked, ${EXIT_CODES.failed} a processor could not go on, ${EXIT_CODES.stopped} left by Ctrl-A x;
 ${EXIT_CODES.host} this host lacks a device such as /dev/kvm, 1 anything else that failed, 2 wrong usage, 130 or 143 after a signal.
 `
 
