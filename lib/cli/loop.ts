@@ -1,25 +1,13 @@
 // `vhost-net loop`: the loop between a driver in this process and a tap, through vhost-net, shown to work.
 
 import { setMaxListeners } from 'node:events'
-import { styleText } from 'node:util'
 import type { Command } from './command.ts'
 import { interruptible } from './interrupt.ts'
 import { type LoopOptions, parseOptions, usage } from './loop/options.ts'
+import { paintFor } from './loop/paint.ts'
 import { withProgress } from './loop/progress.ts'
 import { type Observer, runLoop } from './loop/run.ts'
-import { headLine, type Paint, pingLine, resultLines } from './loop/table.ts'
-
-const plain = (text: string): string => text
-
-/** Colours where a terminal shows them; `hasColors` also knows NO_COLOR and TERM=dumb. */
-function paintFor(stream: NodeJS.WriteStream): Paint {
-  if (!stream.isTTY || !stream.hasColors()) return { good: plain, bad: plain, strong: plain }
-  return {
-    good: (text) => styleText('green', text),
-    bad: (text) => styleText(['red', 'bold'], text),
-    strong: (text) => styleText('bold', text),
-  }
-}
+import { headLine, pingLine, resultLines } from './loop/table.ts'
 
 /** Tells what happens on `stream`; the progress of the bulk traffic always goes to stderr. */
 function observerFor(stream: NodeJS.WriteStream): Observer {

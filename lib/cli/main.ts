@@ -4,6 +4,7 @@
 import { createRequire } from 'node:module'
 import { type Command, UsageError } from './command.ts'
 import { exitCodeOf } from './exit-code.ts'
+import { explain } from './explain.ts'
 import { loop } from './loop.ts'
 import { run } from './run.ts'
 
@@ -47,13 +48,6 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
         ? `unknown option '${name}'`
         : `unknown command '${name}'`
   throw new UsageError(problem, usage)
-}
-
-/** What a user is told: message and hint. The stack says something only to who works on this package. */
-function explain(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(explain).join('\n')
-  if (!(error instanceof Error)) return String(error)
-  return process.env.NODE_DEBUG?.includes('vhost-net') ? (error.stack ?? error.message) : error.message
 }
 
 function fail(error: unknown): number {

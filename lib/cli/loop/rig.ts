@@ -2,7 +2,7 @@
 // them, the tap's address; and its undoing.
 
 import { VIRTIO_NET_HDR_SIZE } from '../../abi/virtio-net.ts'
-import { formatIp, parseIp } from '../../address.ts'
+import { formatIp } from '../../address.ts'
 import type { PairBases, RingFault, RingName } from '../../backend/index.ts'
 import { GuestNic, LocalEvents, MmioDevice } from '../../driver/index.ts'
 import { InvalidOptionError, StateError } from '../../errors.ts'
@@ -13,8 +13,9 @@ import { Teardown } from '../../teardown.ts'
 import { VirtioMmioTransport } from '../../transport/index.ts'
 import { Endpoint } from './endpoint.ts'
 import { frameRoom } from './frames.ts'
+import { addressesInUse } from './in-use.ts'
 import type { LoopOptions } from './options.ts'
-import { addressesBeside, type Cidr, chooseSubnet, formatCidr, ipv4FromBytes, ipv4ToBytes, overlap } from './subnet.ts'
+import { addressesBeside, type Cidr, chooseSubnet, formatCidr, ipv4ToBytes, overlap } from './subnet.ts'
 
 /** Guest-physical address of the device's registers: any beyond memory. */
 const REGISTERS = 2 ** 40
@@ -27,17 +28,6 @@ function bufferSizeFor(mtu: number): number {
 /** 02:…: locally administered, so nobody's hardware has it; 'vnt' and the pair's number. */
 function macOf(pair: number): Uint8Array {
   return Uint8Array.of(0x02, 0x76, 0x6e, 0x74, pair >>> 8, pair)
-}
-
-function addressesInUse(netlink: RtNetlink): { ifname: string; cidr: Cidr }[] {
-  return netlink.listLinks().flatMap(({ index, ifname }) =>
-    netlink
-      .listAddresses(index)
-      .filter(({ family }) => family === 'ipv4')
-      .map(({ address, prefixLength }) => {
-        return { ifname, cidr: { address: ipv4FromBytes(parseIp(address, 'address')), prefixLength } }
-      }),
-  )
 }
 
 function chooseAddress(netlink: RtNetlink, { address, pairs }: LoopOptions): Cidr {

@@ -1,12 +1,7 @@
 // The result of `vhost-net loop` for people: lines of at most 100 columns.
 
+import type { Paint } from './paint.ts'
 import type { LoopReport, PairReport, PingReport, RingReport } from './report.ts'
-
-export interface Paint {
-  good(text: string): string
-  bad(text: string): string
-  strong(text: string): string
-}
 
 const columns = [
   'pair',
