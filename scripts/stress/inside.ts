@@ -2,7 +2,8 @@
 
 import { cpus, release } from 'node:os'
 import { InterruptStorm, type StormReport } from '../../test/support/interrupt-storm.ts'
-import { count, isInOrder, stressTable } from './table.ts'
+import { count } from '../count.ts'
+import { isInOrder, stressTable } from './table.ts'
 
 /** Between two lines that say how far it is. */
 const PROGRESS_MS = 5000

@@ -1,6 +1,7 @@
 // What `npm run stress` tells; 100 columns.
 
 import type { StormReport } from '../../test/support/interrupt-storm.ts'
+import { count } from '../count.ts'
 
 /** What it ran on. */
 export interface Machine {
@@ -15,8 +16,6 @@ export interface Machine {
 const NAMES_WIDTH = 24
 /** Of the interrupts that were lost, those that are told one by one. */
 const TOLD = 10
-
-export const count = (value: number): string => value.toLocaleString('en-US')
 
 /** No interrupt was lost, and none came that must not. */
 export function isInOrder({ lost, whileMasked, misdirected }: StormReport): boolean {
