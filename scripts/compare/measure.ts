@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { release } from 'node:os'
 import { QEMU, QemuGuest } from '../../test/support/qemu-guest.ts'
-import { StockGuest } from '../../test/support/stock-guest.ts'
+import { StockGuest } from '../guest/stock-guest.ts'
 import { type KernelName, provideKernel } from '../lab/kernels.ts'
 import { readGuestFeatures } from './guest-features.ts'
 import { OPTION_SETS } from './option-sets.ts'

@@ -15,6 +15,8 @@ export interface ConsoleOptions {
   ended: Promise<unknown>
   /** Where the guest stands, for a failure report. */
   explain?: () => string
+  /** Whatever is awaited rejects with the reason of this one's abortion. */
+  signal?: AbortSignal
 }
 
 /** The shell of `writeGuestInitramfs`. Whoever reads the serial port passes it on with `hear`. */
@@ -22,13 +24,15 @@ export class ConsoleShell {
   /** Everything that was heard. */
   text = ''
   readonly #options: ConsoleOptions
-  readonly #over: Promise<'over'>
+  readonly #over: Promise<'over' | 'aborted'>
   #commands = 0
   #heard: () => void = () => undefined
 
   constructor(options: ConsoleOptions) {
     this.#options = options
-    this.#over = options.ended.then(() => 'over')
+    const { ended, signal } = options
+    const aborted = new Promise<'aborted'>((resolve) => signal?.addEventListener('abort', () => resolve('aborted')))
+    this.#over = Promise.race([ended.then(() => 'over' as const), aborted])
   }
 
   hear(bytes: Uint8Array): void {
@@ -91,6 +95,7 @@ export class ConsoleShell {
         const found = pattern.exec(this.text.slice(from))
         if (found !== null) return found
         const why = await Promise.race([heard, late, this.#over])
+        this.#options.signal?.throwIfAborted()
         if (why !== undefined) throw new Error(`the guest is ${why}. ${this.report()}`)
       }
     } finally {

@@ -14,9 +14,12 @@ export interface DhcpServerOptions {
 
 export class DhcpServer {
   readonly #child: ChildProcess
+  /** A terminal's Ctrl-C ends it, too: then it is over before it is stopped. */
+  readonly #over: Promise<unknown>
 
   private constructor(child: ChildProcess) {
     this.#child = child
+    this.#over = once(child, 'close')
   }
 
   /** Resolves once it serves. */
@@ -53,6 +56,6 @@ export class DhcpServer {
 
   async stop(): Promise<void> {
     this.#child.kill()
-    await once(this.#child, 'close')
+    await this.#over
   }
 }

@@ -8,9 +8,12 @@ import { text } from 'node:stream/consumers'
 
 export class IperfServer {
   readonly #child: ChildProcess
+  /** A terminal's Ctrl-C ends it, too: then it is over before it is stopped. */
+  readonly #over: Promise<unknown>
 
   private constructor(child: ChildProcess) {
     this.#child = child
+    this.#over = once(child, 'close')
   }
 
   /** Resolves once it listens. */
@@ -36,6 +39,6 @@ export class IperfServer {
 
   async stop(): Promise<void> {
     this.#child.kill()
-    await once(this.#child, 'close')
+    await this.#over
   }
 }

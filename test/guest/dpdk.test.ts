@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { provideDpdk } from '../../scripts/test/dpdk.ts'
 import { diffSoon, resources } from '../support/resources.ts'
 import { soon } from '../support/soon.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 import { giveTo, Testpmd, testpmdExtras } from '../support/testpmd.ts'
 import { asked, memoryAccesses } from './scenarios/story.ts'
 

@@ -6,9 +6,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Vm, type VmEnd } from '../../lib/vmm/index.ts'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { provideKernel } from '../../scripts/lab/kernels.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 
 const SECONDS = 60
 

@@ -1,8 +1,8 @@
 // A stock guest's PCI bus: devices that come and go while it runs, and interrupts where it uses no messages.
 
 import assert from 'node:assert/strict'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 
 const HOST = '10.5.0.1'
 const GUEST = '10.5.0.2'

@@ -1,8 +1,8 @@
 // Stock kernels of Debian, with the drivers that came with them, on our machine and our NICs.
 
 import assert from 'node:assert/strict'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 import { driver } from './scenarios/driver.ts'
 import { filters } from './scenarios/filters.ts'
 import { link } from './scenarios/link.ts'

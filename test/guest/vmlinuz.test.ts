@@ -1,8 +1,8 @@
 // The file that Debian ships boots as it is, and finds the machine that it was told of.
 
 import assert from 'node:assert/strict'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { diffSoon, resources } from '../support/resources.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 
 describe("Debian's own vmlinuz", () => {
   let held: ReturnType<typeof resources>

@@ -5,7 +5,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { pipeline } from 'node:stream/promises'
-import type { StockGuest } from './stock-guest.ts'
+import type { StockGuest } from '../../scripts/guest/stock-guest.ts'
 
 const MiB = 1 << 20
 const SECONDS = 170

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { GuestExtras } from '../../scripts/guest/initramfs.ts'
+import type { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { type Dpdk, dpdkDirectory } from '../../scripts/test/dpdk.ts'
-import type { StockGuest } from './stock-guest.ts'
 
 const DIRECTORY = '/dpdk'
 const PROMPT = /^testpmd> $/

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { VIRTIO_NET_F } from '../../../lib/abi/virtio-net.ts'
 import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
-import type { StockGuest } from '../../support/stock-guest.ts'
+import type { StockGuest } from '../../../scripts/guest/stock-guest.ts'
 import { type Booted, HOST, MTU } from './story.ts'
 
 /** No frame is larger than the MTU and this, unless somebody was left to cut it. */

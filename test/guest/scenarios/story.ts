@@ -1,7 +1,7 @@
 // What all scenarios of a stock guest share: which guest it is, and what lies where.
 
+import type { StockGuest, TransportName } from '../../../scripts/guest/stock-guest.ts'
 import type { GuestKernelName } from '../../../scripts/lab/kernels.ts'
-import type { StockGuest, TransportName } from '../../support/stock-guest.ts'
 
 export interface Story {
   readonly kernel: GuestKernelName

@@ -1,8 +1,8 @@
 // A vector for each queue: where its interrupts go, and that none is lost when that changes.
 
 import assert from 'node:assert/strict'
+import { guestInterrupts, since } from '../../../scripts/guest/interrupts.ts'
 import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
-import { guestInterrupts, since } from '../../support/guest-interrupts.ts'
 import { type Booted, HOST, type Story } from './story.ts'
 
 /** Of a queue's interrupts, those that are to come to its own processor. */

@@ -1,4 +1,4 @@
-// A stock kernel of Debian on a machine of ours, with a shell on its console for tests to type into.
+// A stock kernel of Debian on a machine of ours, with a shell on its console for commands to be typed into.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,9 +8,9 @@ import { RtNetlink } from '../../lib/host/index.ts'
 import { VirtioNet, type VirtioNetOptions } from '../../lib/nic.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { Vm, type VmEnd, type VmOptions } from '../../lib/vmm/index.ts'
-import { type CommandResult, ConsoleShell } from '../../scripts/guest/console-shell.ts'
-import { type GuestExtras, writeGuestInitramfs } from '../../scripts/guest/initramfs.ts'
-import { type GuestKernelName, provideKernel } from '../../scripts/lab/kernels.ts'
+import { type GuestKernelName, provideKernel } from '../lab/kernels.ts'
+import { type CommandResult, ConsoleShell } from './console-shell.ts'
+import { type GuestExtras, writeGuestInitramfs } from './initramfs.ts'
 
 /**
  * Without `pci=noearly` a kernel that takes the lab's processor for an Opteron looks for its AGP bridge in every slot of 256
@@ -38,6 +38,12 @@ export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   /** Further words for its kernel's command line. */
   append?: string
   extras?: GuestExtras
+  /** How long it may take to boot. Default 90. */
+  bootSeconds?: number
+  /** Hears what it writes to its console. */
+  hear?: (bytes: Uint8Array) => void
+  /** Whatever is awaited rejects with the reason of this one's abortion. */
+  signal?: AbortSignal
 }
 
 /** The guest has eth0, eth1 … in the order of `nics`, without addresses, and down. */
@@ -49,12 +55,13 @@ export class StockGuest {
   readonly #ended: Promise<VmEnd>
   readonly #all = new Teardown()
 
-  private constructor(vm: Vm) {
+  private constructor(vm: Vm, signal: AbortSignal | undefined) {
     this.vm = vm
     this.netlink = this.#all.own(RtNetlink.open())
     this.#ended = new Promise((resolve) => vm.once('end', resolve))
     const write = (text: string) => vm.console.write(text)
-    this.#shell = new ConsoleShell({ write, ended: this.#ended, explain: () => this.#explain() })
+    const shell = { write, ended: this.#ended, explain: () => this.#explain() }
+    this.#shell = new ConsoleShell(signal === undefined ? shell : { ...shell, signal })
     vm.console.on('data', (bytes: Buffer) => this.#shell.hear(bytes))
   }
 
@@ -72,6 +79,9 @@ export class StockGuest {
     memory = 512 << 20,
     append = '',
     extras,
+    bootSeconds = BOOT_SECONDS,
+    hear,
+    signal,
   }: StockGuestOptions): Promise<StockGuest> {
     const kernel = await provideKernel(name)
     const directory = mkdtempSync(path.join(tmpdir(), 'guest-'))
@@ -80,12 +90,13 @@ export class StockGuest {
       const initrd = path.join(directory, 'initrd')
       writeGuestInitramfs(kernel, initrd, extras)
       const options = { kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory }
-      guest = new StockGuest(await Vm.create(options))
+      guest = new StockGuest(await Vm.create(options), signal)
+      if (hear !== undefined) guest.vm.console.on('data', hear)
       for (const nic of nics) guest.#attach(await guest.open(nic), transport)
       // The devices are used by the machine's transports, which go first.
       guest.#all.own(guest.vm)
       guest.vm.start()
-      await guest.#shell.ready(BOOT_SECONDS)
+      await guest.#shell.ready(bootSeconds)
       return guest
     } catch (error) {
       guest?.close()
@@ -105,7 +116,7 @@ export class StockGuest {
     const { memory } = this.vm
     const nic = this.#all.own(await VirtioNet.open({ ...options, memory, backend: { tap: { ifname } } }))
     this.nics.push(nic)
-    const index = this.netlink.getLink({ ifname })?.index as number
+    const index = this.netlink.getLink({ ifname: nic.backend.ifname })?.index as number
     this.netlink.addAddress(index, { address, prefixLength: 24 })
     this.netlink.setLink(index, { up: true })
     return nic
