@@ -21,15 +21,23 @@ const buildPackages = [
   { name: 'python3', command: 'python3' },
 ]
 
-/** @type {SystemPackage[]} */
-const labPackages = [
-  { name: 'qemu-system-x86', command: 'qemu-system-x86_64' },
-  { name: 'seabios', command: 'qemu-system-x86_64' },
+/**
+ * What fetches and unpacks a kernel, and what the first root of one is made of.
+ * @type {SystemPackage[]}
+ */
+const kernelPackages = [
   { name: 'busybox-static', command: 'busybox' },
   { name: 'kmod', command: 'depmod' },
   { name: 'xz-utils', command: 'xz' },
   { name: 'zstd', command: 'zstd' },
   { name: 'debian-archive-keyring', command: 'dpkg' },
+]
+
+/** @type {SystemPackage[]} */
+const labPackages = [
+  { name: 'qemu-system-x86', command: 'qemu-system-x86_64' },
+  { name: 'seabios', command: 'qemu-system-x86_64' },
+  ...kernelPackages,
   { name: 'iproute2', command: 'ip' },
 ]
 
@@ -40,6 +48,7 @@ const labPackages = [
 const optionalPackages = {
   // Programs of the guests that the tests boot, of the host they talk to, and what unpacks their kernels.
   '--guests': [
+    ...kernelPackages,
     { name: 'ethtool', command: 'ethtool' },
     { name: 'iperf3', command: 'iperf3' },
     { name: 'socat', command: 'socat' },
@@ -122,15 +131,16 @@ const missingOf = (packages) => {
 }
 
 const installSystemPackages = () => {
+  const devices = ['/dev/vhost-net', ...(process.argv.includes('--guests') ? ['/dev/kvm'] : [])]
   // The tests check the lab even where it is not needed to run them; a comparison with QEMU needs QEMU.
   const usesLab =
-    !existsSync('/dev/vhost-net') ||
+    !devices.every((device) => existsSync(device)) ||
     ['test', 'test:asan', 'lab', 'compare', 'mutants', 'stress', 'bench', 'check:nodes'].includes(
       process.env.npm_lifecycle_event ?? '',
     )
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
   const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
-  const missing = missingOf(wanted).map(({ name }) => name)
+  const missing = [...new Set(missingOf(wanted).map(({ name }) => name))]
   if (missing.length === 0) return
   if (!isDebian) giveUp(`this needs what Debian calls ${missing.join(', ')}: install it and try again`)
   if (process.getuid?.() !== 0) {
