@@ -12,7 +12,7 @@ import { projectRoot } from './lab/project.ts'
 import { parseOptions, type StartOptions, usage } from './start/options.ts'
 
 /** Of the lab, beyond what iperf3 was asked for; on a busy host booting takes its time, twice. */
-const LIMIT_S = 900
+const LIMIT_S = 1800
 
 const say = (text: string): void => void process.stderr.write(`start: ${text}\n`)
 

@@ -40,6 +40,8 @@ export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   extras?: GuestExtras
   /** How long it may take to boot. Default 90. */
   bootSeconds?: number
+  /** Whether a report of failure has the state of the machine and its NICs. Default true. */
+  explain?: boolean
   /** Hears what it writes to its console. */
   hear?: (bytes: Uint8Array) => void
   /** Whatever is awaited rejects with the reason of this one's abortion. */
@@ -55,13 +57,17 @@ export class StockGuest {
   readonly #ended: Promise<VmEnd>
   readonly #all = new Teardown()
 
-  private constructor(vm: Vm, signal: AbortSignal | undefined) {
+  private constructor(vm: Vm, { explain = true, signal }: Pick<StockGuestOptions, 'explain' | 'signal'>) {
     this.vm = vm
     this.netlink = this.#all.own(RtNetlink.open())
     this.#ended = new Promise((resolve) => vm.once('end', resolve))
     const write = (text: string) => vm.console.write(text)
-    const shell = { write, ended: this.#ended, explain: () => this.#explain() }
-    this.#shell = new ConsoleShell(signal === undefined ? shell : { ...shell, signal })
+    this.#shell = new ConsoleShell({
+      write,
+      ended: this.#ended,
+      ...(explain ? { explain: () => this.#explain() } : {}),
+      ...(signal === undefined ? {} : { signal }),
+    })
     vm.console.on('data', (bytes: Buffer) => this.#shell.hear(bytes))
   }
 
@@ -70,31 +76,19 @@ export class StockGuest {
     return this.#shell.text
   }
 
-  static async boot({
-    kernel: name,
-    image = 'vmlinux',
-    nics,
-    transport = 'pci',
-    smp = 1,
-    memory = 512 << 20,
-    append = '',
-    extras,
-    bootSeconds = BOOT_SECONDS,
-    hear,
-    signal,
-  }: StockGuestOptions): Promise<StockGuest> {
+  static async boot(options: StockGuestOptions): Promise<StockGuest> {
+    const { kernel: name, image = 'vmlinux', nics, transport = 'pci', smp = 1, memory = 512 << 20 } = options
+    const { append = '', extras, bootSeconds = BOOT_SECONDS, hear } = options
     const kernel = await provideKernel(name)
     const directory = mkdtempSync(path.join(tmpdir(), 'guest-'))
     let guest: StockGuest | undefined
     try {
       const initrd = path.join(directory, 'initrd')
       writeGuestInitramfs(kernel, initrd, extras)
-      const options = { kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory }
-      guest = new StockGuest(await Vm.create(options), signal)
+      const vm = await Vm.create({ kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory })
+      guest = new StockGuest(vm, options)
       if (hear !== undefined) guest.vm.console.on('data', hear)
       for (const nic of nics) guest.#attach(await guest.open(nic), transport)
-      // The devices are used by the machine's transports, which go first.
-      guest.#all.own(guest.vm)
       guest.vm.start()
       await guest.#shell.ready(bootSeconds)
       return guest
@@ -153,7 +147,9 @@ export class StockGuest {
     return JSON.stringify([this.vm.inspect(), ...this.nics.map((nic) => nic.inspect())], null, 1)
   }
 
+  /** Its devices are used by the machine's transports, which go first. */
   close(): void {
+    this.vm.close()
     this.#all.run()
   }
 }

@@ -14,7 +14,7 @@ const VCPUS = 4
 /** It unpacks itself: moving itself afterwards takes longer. IPv6 speaks where nobody asked. */
 const APPEND = 'nokaslr ipv6.disable=1'
 /** On a host whose CPU is emulated, and busy. */
-const BOOT_SECONDS = 240
+const BOOT_SECONDS = 600
 /** As much of the console's last line as fits behind the time. */
 const TAIL = 70
 
@@ -30,7 +30,8 @@ class ConsoleTail {
 
   get last(): string {
     const lines = this.#text.split('\n').map((line) => line.trim())
-    return (lines.findLast((line) => line !== '') ?? 'its console is silent so far').slice(0, TAIL)
+    const last = lines.findLast((line) => line !== '')
+    return last === undefined ? 'its console is silent so far' : `it said: ${last.slice(0, TAIL)}`
   }
 }
 
@@ -48,6 +49,7 @@ async function boot(
       smp: VCPUS,
       append: APPEND,
       bootSeconds: BOOT_SECONDS,
+      explain: false,
       nics: [{ ifname, address: hostOf(network), queuePairs: VCPUS }],
       hear: (bytes) => tail.hear(bytes),
       signal,

@@ -173,6 +173,7 @@ export class Story {
     }
     const toHost = await run('toHost', 'guest → host')
     const toGuest = await run('toGuest', 'host → guest')
+    this.#surroundings.tell('')
     const exits = this.#exits()
     return {
       iperf: { toHost, toGuest },
