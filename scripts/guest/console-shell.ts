@@ -15,6 +15,8 @@ export interface ConsoleOptions {
   ended: Promise<unknown>
   /** Where the guest stands, for a failure report. */
   explain?: () => string
+  /** How long a command may take of which nothing else is said. Default 60. */
+  seconds?: number
   /** Whatever is awaited rejects with the reason of this one's abortion. */
   signal?: AbortSignal
 }
@@ -45,7 +47,7 @@ export class ConsoleShell {
     await this.#prompt(0, seconds, 0)
   }
 
-  async try(command: string, seconds = 60): Promise<CommandResult> {
+  async try(command: string, seconds = this.#options.seconds ?? 60): Promise<CommandResult> {
     const from = this.text.length
     this.#options.write(`${command}\n`)
     return await this.#prompt(++this.#commands, seconds, from)

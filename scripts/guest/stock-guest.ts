@@ -40,6 +40,8 @@ export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   extras?: GuestExtras
   /** How long it may take to boot. Default 90. */
   bootSeconds?: number
+  /** How long a command may take of which nothing else is said. Default 60. */
+  commandSeconds?: number
   /** Whether a report of failure has the state of the machine and its NICs. Default true. */
   explain?: boolean
   /** Hears what it writes to its console. */
@@ -57,7 +59,7 @@ export class StockGuest {
   readonly #ended: Promise<VmEnd>
   readonly #all = new Teardown()
 
-  private constructor(vm: Vm, { explain = true, signal }: Pick<StockGuestOptions, 'explain' | 'signal'>) {
+  private constructor(vm: Vm, { explain = true, signal, commandSeconds }: StockGuestOptions) {
     this.vm = vm
     this.netlink = this.#all.own(RtNetlink.open())
     this.#ended = new Promise((resolve) => vm.once('end', resolve))
@@ -67,6 +69,7 @@ export class StockGuest {
       ended: this.#ended,
       ...(explain ? { explain: () => this.#explain() } : {}),
       ...(signal === undefined ? {} : { signal }),
+      ...(commandSeconds === undefined ? {} : { seconds: commandSeconds }),
     })
     vm.console.on('data', (bytes: Buffer) => this.#shell.hear(bytes))
   }

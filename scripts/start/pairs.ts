@@ -35,7 +35,13 @@ export interface Counted {
   workers: ReadonlyMap<number, Worker>
 }
 
-function ringPicture(nic: VirtioNet, pair: number, ring: 'rx' | 'tx', { counters, interrupts }: Counted): RingPicture {
+/** But for where vhost stands, which is exact only once it stands still. */
+function movingRing(
+  nic: VirtioNet,
+  pair: number,
+  ring: 'rx' | 'tx',
+  { counters, interrupts }: Counted,
+): Omit<RingPicture, 'vhostBase'> {
   const name = `virtio0-${ring === 'rx' ? 'input' : 'output'}.${pair}`
   const interrupt = interrupts.get(name)
   const counted = counters[ring][pair]
@@ -44,15 +50,15 @@ function ringPicture(nic: VirtioNet, pair: number, ring: 'rx' | 'tx', { counters
   if (counted === undefined || usedIdx === undefined)
     throw new Error(`the guest does not use the ${ring} ring of pair ${pair}`)
   const { irq, vector, counts } = interrupt
-  return { vector, irq, interrupts: counts, ...counted, usedIdx, vhostBase: -1 }
+  return { vector, irq, interrupts: counts, ...counted, usedIdx }
 }
 
 /** Reads what stands in guest memory, and stops the device to learn where vhost stands. */
 export function picturePairs(nic: VirtioNet, counted: Counted): PairPicture[] {
   const before = nic.backend.inspect().pairs
   const rings = before.map((_, index) => ({
-    rx: ringPicture(nic, index, 'rx', counted),
-    tx: ringPicture(nic, index, 'tx', counted),
+    rx: movingRing(nic, index, 'rx', counted),
+    tx: movingRing(nic, index, 'tx', counted),
   }))
   nic.setLink(false)
   return nic.backend.inspect().pairs.map(({ bases, fds }, index) => {

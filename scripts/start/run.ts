@@ -14,7 +14,7 @@ const VCPUS = 4
 /** It unpacks itself: moving itself afterwards takes longer. IPv6 speaks where nobody asked. */
 const APPEND = 'nokaslr ipv6.disable=1'
 /** On a host whose CPU is emulated, and busy. */
-const BOOT_SECONDS = 600
+const LIMITS = { bootSeconds: 600, commandSeconds: 300 }
 /** As much of the console's last line as fits behind the time. */
 const TAIL = 70
 
@@ -48,7 +48,7 @@ async function boot(
       image: 'vmlinuz',
       smp: VCPUS,
       append: APPEND,
-      bootSeconds: BOOT_SECONDS,
+      ...LIMITS,
       explain: false,
       nics: [{ ifname, address: hostOf(network), queuePairs: VCPUS }],
       hear: (bytes) => tail.hear(bytes),
