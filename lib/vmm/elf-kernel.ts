@@ -6,6 +6,17 @@ import { KernelFile } from './kernel-file.ts'
 const HEADER_SIZE = 64
 const PROGRAM_HEADER_SIZE = 56
 const EM_X86_64 = 62
+/** Of e_machine (include/uapi/linux/elf-em.h); each is named as in arch/. */
+const OTHER_MACHINES = new Map([
+  [3, '32-bit x86'],
+  [21, 'powerpc'],
+  [22, 's390'],
+  [40, 'arm'],
+  [183, 'arm64'],
+  [243, 'riscv'],
+  [258, 'loongarch'],
+])
+const ELFDATA2MSB = 2
 const PT_LOAD = 1
 const PT_NOTE = 4
 /** XEN_ELFNOTE_PHYS32_ENTRY. */
@@ -52,9 +63,13 @@ export function loadElfKernel(path: string, memory: GuestMemory): LoadedKernel {
 function readSegments(file: KernelFile): Segment[] {
   if (file.size < HEADER_SIZE) throw file.refusal('is no ELF file')
   const header = file.read(0, HEADER_SIZE)
-  // 0x7f ELF, 64 bits, little-endian.
-  if (header.getUint32(0) !== 0x7f454c46 || header.getUint16(4) !== 0x0201) throw file.refusal('is no 64-bit ELF file')
-  if (header.getUint16(18, true) !== EM_X86_64) throw file.refusal('is not of x86-64')
+  const isElf = header.getUint32(0) === 0x7f454c46
+  const machine = header.getUint16(18, header.getUint8(5) !== ELFDATA2MSB)
+  const other = OTHER_MACHINES.get(machine)
+  if (isElf && other !== undefined) throw file.refusal(`is a kernel of ${other}, not of x86-64`)
+  // 64 bits, little-endian.
+  if (!isElf || header.getUint16(4) !== 0x0201) throw file.refusal('is no 64-bit ELF file')
+  if (machine !== EM_X86_64) throw file.refusal('is not of x86-64')
   if (header.getUint16(54, true) !== PROGRAM_HEADER_SIZE) throw file.refusal('has program headers of another size')
   const at = Number(header.getBigUint64(32, true))
   const count = header.getUint16(56, true)

@@ -106,9 +106,21 @@ describe('a kernel', () => {
       )
       refused(
         'ERR_KERNEL_IMAGE',
-        changed((bytes) => bytes.writeUInt16LE(183, 18)),
-        /not of x86-64/,
+        changed((bytes) => bytes.writeUInt16LE(9999, 18)),
+        /is not of x86-64/,
       )
+    })
+
+    it("where it is of another processor, by that one's name: of 32 bits and big-endian ones, too", () => {
+      const of = (machine: number, bits: 1 | 2, order: 1 | 2) =>
+        changed((bytes) => {
+          bytes.set([bits, order], 4)
+          if (order === 1) bytes.writeUInt16LE(machine, 18)
+          else bytes.writeUInt16BE(machine, 18)
+        })
+      refused('ERR_KERNEL_IMAGE', of(183, 2, 1), /is a kernel of arm64, not of x86-64/)
+      refused('ERR_KERNEL_IMAGE', of(3, 1, 1), /is a kernel of 32-bit x86, not of x86-64/)
+      refused('ERR_KERNEL_IMAGE', of(22, 2, 2), /is a kernel of s390, not of x86-64/)
     })
 
     it('where it has no PVH entry, and says how to come by one that has', () => {
