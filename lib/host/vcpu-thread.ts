@@ -51,6 +51,8 @@ const exitNames = new Map(Object.entries(KVM_EXIT).map(([name, number]) => [numb
  * called from within an access of the guest.
  */
 export class VcpuThread extends Handle<NativeVcpuThread> {
+  readonly #counted = new Float64Array(VCPU_COUNTERS.length)
+
   /** @internal {@link KvmVcpu.start} makes them. */
   constructor(
     vcpu: NativeFd,
@@ -90,10 +92,17 @@ export class VcpuThread extends Handle<NativeVcpuThread> {
     binding().vcpuResume(this.native)
   }
 
+  /** Once it is closed, what they were in the end. */
   counters(): VcpuCounters {
-    const values = new Float64Array(VCPU_COUNTERS.length)
-    binding().vcpuCounters(this.native, values)
-    return Object.fromEntries(VCPU_COUNTERS.map((name, i) => [name, values[i]])) as unknown as VcpuCounters
+    if (!this.closed) binding().vcpuCounters(this.native, this.#counted)
+    return Object.fromEntries(VCPU_COUNTERS.map((name, i) => [name, this.#counted[i]])) as unknown as VcpuCounters
+  }
+
+  override close(): void {
+    if (this.closed) return
+    this.pause()
+    this.counters()
+    super.close()
   }
 }
 

@@ -137,6 +137,13 @@ describe('a machine', () => {
       assert.deepEqual(ends, [{ why: 'stopped' }])
       const { state, vcpus } = machine.inspect()
       assert.deepEqual([state, vcpus.length, vcpus.every(({ stands }) => stands !== null)], ['ended', 2, true])
+      machine.close()
+      const closed = machine.inspect()
+      assert.equal(closed.state, 'closed')
+      assert.deepEqual(
+        closed.vcpus,
+        vcpus.map(({ counters }) => ({ counters, stands: null })),
+      )
     })
 
     it('before it was started, too', async () => {
