@@ -16,22 +16,23 @@ import { type GuestExtras, writeGuestInitramfs } from './initramfs.ts'
  * Without `pci=noearly` a kernel that takes the lab's processor for an Opteron looks for its AGP bridge in every slot of 256
  * buses, twice (arch/x86/kernel/aperture_64.c): half of a boot.
  */
-const APPEND =
+export const APPEND =
   'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd pci=noearly'
-const BOOT_SECONDS = 90
+export const BOOT_SECONDS = 90
 
 export type TransportName = 'pci' | 'mmio'
 
 export interface GuestNicOptions extends Partial<Omit<VirtioNetOptions, 'memory' | 'backend'>> {
   ifname: string
-  /** Of the tap, in the host. */
-  address: string
+  /** Of the tap, in the host. Default none. */
+  address?: string
 }
 
 export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
   kernel: GuestKernelName
   /** Of that kernel. Default `'vmlinux'`: it need not unpack itself. */
   image?: 'vmlinux' | 'vmlinuz'
+  /** With a queue pair for each processor, unless they say otherwise. */
   nics: readonly GuestNicOptions[]
   /** How its NICs are reached. Default PCI. */
   transport?: TransportName
@@ -53,15 +54,15 @@ export interface StockGuestOptions extends Pick<VmOptions, 'smp' | 'memory'> {
 /** The guest has eth0, eth1 … in the order of `nics`, without addresses, and down. */
 export class StockGuest {
   readonly vm: Vm
-  readonly nics: VirtioNet[] = []
-  readonly netlink: RtNetlink
+  readonly nics: VirtioNet[]
+  readonly netlink = RtNetlink.open()
   readonly #shell: ConsoleShell
   readonly #ended: Promise<VmEnd>
-  readonly #all = new Teardown()
+  readonly #plugged = new Teardown()
 
   private constructor(vm: Vm, { explain = true, signal, commandSeconds }: StockGuestOptions) {
     this.vm = vm
-    this.netlink = this.#all.own(RtNetlink.open())
+    this.nics = [...vm.nics]
     this.#ended = new Promise((resolve) => vm.once('end', resolve))
     const write = (text: string) => vm.console.write(text)
     this.#shell = new ConsoleShell({
@@ -88,11 +89,22 @@ export class StockGuest {
     try {
       const initrd = path.join(directory, 'initrd')
       writeGuestInitramfs(kernel, initrd, extras)
-      const vm = await Vm.create({ kernel: kernel[image], initrd, append: `${APPEND} ${append}`, smp, memory })
+      const vm = await Vm.create({
+        kernel: kernel[image],
+        initrd,
+        append: `${APPEND} ${append}`,
+        smp,
+        memory,
+        nics: nics.map(({ ifname, address: _, ...settings }) => ({
+          ...settings,
+          transport,
+          backend: { tap: { ifname } },
+        })),
+      })
       guest = new StockGuest(vm, options)
-      if (hear !== undefined) guest.vm.console.on('data', hear)
-      for (const nic of nics) guest.#attach(await guest.open(nic), transport)
-      guest.vm.start()
+      if (hear !== undefined) vm.console.on('data', hear)
+      for (const [i, nic] of nics.entries()) guest.#connect(nic, guest.nics[i] as VirtioNet)
+      vm.start()
       await guest.#shell.ready(bootSeconds)
       return guest
     } catch (error) {
@@ -103,20 +115,21 @@ export class StockGuest {
     }
   }
 
-  #attach(nic: VirtioNet, transport: TransportName): void {
-    if (transport === 'pci') this.vm.attachPci(nic)
-    else this.vm.attachMmio(nic)
+  /** Switches the tap on, with its address. */
+  #connect({ address }: GuestNicOptions, { backend: { ifname } }: VirtioNet): void {
+    const index = this.netlink.getLink({ ifname })?.index as number
+    if (address !== undefined) this.netlink.addAddress(index, { address, prefixLength: 24 })
+    this.netlink.setLink(index, { up: true })
   }
 
-  /** A NIC whose tap is up, with its address. It is closed with the guest. */
-  async open({ ifname, address, ...options }: GuestNicOptions): Promise<VirtioNet> {
+  /** One NIC more, for a slot of the running machine. It is closed with the guest. */
+  async open(nic: GuestNicOptions): Promise<VirtioNet> {
+    const { ifname, address: _, ...options } = nic
     const { memory } = this.vm
-    const nic = this.#all.own(await VirtioNet.open({ ...options, memory, backend: { tap: { ifname } } }))
-    this.nics.push(nic)
-    const index = this.netlink.getLink({ ifname: nic.backend.ifname })?.index as number
-    this.netlink.addAddress(index, { address, prefixLength: 24 })
-    this.netlink.setLink(index, { up: true })
-    return nic
+    const opened = this.#plugged.own(await VirtioNet.open({ ...options, memory, backend: { tap: { ifname } } }))
+    this.nics.push(opened)
+    this.#connect(nic, opened)
+    return opened
   }
 
   /** Types a command. @returns what it printed, and its status */
@@ -146,13 +159,17 @@ export class StockGuest {
 
   /** Its processors are held for that. */
   #explain(): string {
-    this.vm.pause()
+    if (this.vm.inspect().state !== 'closed') this.vm.pause()
     return JSON.stringify([this.vm.inspect(), ...this.nics.map((nic) => nic.inspect())], null, 1)
   }
 
   /** Its devices are used by the machine's transports, which go first. */
   close(): void {
-    this.vm.close()
-    this.#all.run()
+    const all = new Teardown()
+    all.own(this.netlink)
+    // They are used by the machine's transports, which go first.
+    all.add(() => this.#plugged.run())
+    all.own(this.vm)
+    all.run()
   }
 }

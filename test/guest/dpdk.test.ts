@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { provideDpdk } from '../../scripts/test/dpdk.ts'
-import { diffSoon, resources } from '../support/resources.ts'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 import { soon } from '../support/soon.ts'
 import { giveTo, Testpmd, testpmdExtras } from '../support/testpmd.ts'
 import { asked, memoryAccesses } from './scenarios/story.ts'
@@ -22,7 +22,7 @@ const PINGS = 3
 const nic = { ifname: 'guest0', address: HOST, mac: '52:54:00:12:34:56', queuePairs: QUEUE_PAIRS }
 
 describe('DPDK’s driver in a stock guest, over PCI', () => {
-  let held: ReturnType<typeof resources>
+  const closing = leavesNothing('all')
   let guest: StockGuest
   let testpmd: Testpmd
 
@@ -38,20 +38,14 @@ describe('DPDK’s driver in a stock guest, over PCI', () => {
   const pingAll = () => Promise.all(Array.from({ length: FLOWS }, (_, i) => ping(`10.5.0.${100 + i}`)))
 
   before('boots', async () => {
-    held = resources()
     const dpdk = await provideDpdk()
-    guest = await StockGuest.boot({ kernel: '6.12', nics: [nic], extras: testpmdExtras(dpdk) })
+    guest = closing.own(await StockGuest.boot({ kernel: '6.12', nics: [nic], extras: testpmdExtras(dpdk) }))
     await giveTo(guest, ADDRESS, 'uio_pci_generic')
     testpmd = await Testpmd.start(guest, dpdk, {
       address: ADDRESS,
       queuePairs: QUEUE_PAIRS,
       forwardMode: 'icmpecho',
     })
-  })
-
-  after('is closed, and nothing is left', async () => {
-    guest?.close()
-    assert.deepEqual(await diffSoon(held, 5000), [])
   })
 
   it('agrees with the device on features, and has all of its queues', () => {

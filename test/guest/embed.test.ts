@@ -10,11 +10,10 @@ import { SystemCallError } from '../../lib/errors.ts'
 import { EventFd } from '../../lib/event/index.ts'
 import { KvmVm } from '../../lib/host/index.ts'
 import { GsiRoutes, KvmInterrupts } from '../../lib/kvm/index.ts'
-import { Teardown } from '../../lib/teardown.ts'
 import { projectRoot } from '../../scripts/lab/project.ts'
 import { embedDirectory } from '../../scripts/test/embed.ts'
 import { end } from '../support/command.ts'
-import { diffSoon, resources } from '../support/resources.ts'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 
 /** As vmm.c has it. */
 interface Vmm {
@@ -26,15 +25,7 @@ interface Vmm {
 }
 
 describe('examples/embed', () => {
-  let held: ReturnType<typeof resources>
-
-  beforeEach(() => {
-    held = resources()
-  })
-
-  afterEach('nothing is left', async () => {
-    assert.deepEqual(await diffSoon(held, 5000), [])
-  })
+  leavesNothing()
 
   /** With namespaces of its own, in which `prepare` is run first. */
   const run = (prepare: string) => {
@@ -94,27 +85,16 @@ describe('a VM that other code made', () => {
   const APIC_ID = 1
   const ADDRESS = 0xfee0_0000 + (APIC_ID << 12)
 
+  const closing = leavesNothing()
   let vmm: Vmm
-  let all: Teardown
-  let held: ReturnType<typeof resources>
 
   before(() => {
     vmm = createRequire(import.meta.url)(path.join(embedDirectory, 'build/Release/vmm.node')) as Vmm
   })
 
-  beforeEach(() => {
-    held = resources()
-    all = new Teardown()
-  })
-
-  afterEach('nothing is left', async () => {
-    all.run()
-    assert.deepEqual(await diffSoon(held, 5000), [])
-  })
-
   const foreign = () => {
     const vm = vmm.create(1 << 20, 0)
-    all.add(() => vmm.close(vm))
+    closing.add(() => vmm.close(vm))
     return vm
   }
 
@@ -126,7 +106,7 @@ describe('a VM that other code made', () => {
 
   /** Takes the vectors that wait in the local APIC. */
   const apicOf = (kvm: KvmVm): (() => number[]) => {
-    const vcpu = all.own(kvm.createVcpu(APIC_ID))
+    const vcpu = closing.own(kvm.createVcpu(APIC_ID))
     const fresh = vcpu.getLapic()
     new DataView(fresh.buffer).setUint32(KVM_LAPIC.spiv, 0x1ff, true)
     vcpu.setLapic(fresh)
@@ -140,7 +120,7 @@ describe('a VM that other code made', () => {
 
   it('has its own routes beside ours, whose GSIs are of the range that it gave', () => {
     const vm = foreign()
-    const kvm = all.own(KvmVm.fromFd(vmm.vmFd(vm)))
+    const kvm = closing.own(KvmVm.fromFd(vmm.vmFd(vm)))
     const raised = apicOf(kvm)
     const routes = new GsiRoutes(kvm, { first: 100, count: 2, others: ownRoute(OWN.vector) })
     assert.throws(() => routes.allocate(3), { code: 'ERR_OPTION_RANGE' })
@@ -150,7 +130,7 @@ describe('a VM that other code made', () => {
     routes.commit()
 
     const interrupts = new KvmInterrupts(kvm, gsis)
-    const calls = gsis.map(() => all.own(EventFd.create()))
+    const calls = gsis.map(() => closing.own(EventFd.create()))
     for (const [i, call] of calls.entries()) interrupts.connect(i, call)
     vmm.raise(vm, OWN.gsi)
     assert.deepEqual(raised(), [OWN.vector])
@@ -167,14 +147,14 @@ describe('a VM that other code made', () => {
 
   it('stays when our descriptor of it is closed, with what was connected through it', () => {
     const vm = foreign()
-    const observer = all.own(KvmVm.fromFd(vmm.vmFd(vm)))
+    const observer = closing.own(KvmVm.fromFd(vmm.vmFd(vm)))
     const raised = apicOf(observer)
-    const kvm = all.own(KvmVm.fromFd(vmm.vmFd(vm)))
+    const kvm = closing.own(KvmVm.fromFd(vmm.vmFd(vm)))
     const routes = new GsiRoutes(kvm, { first: 100, count: 1, others: ownRoute(OWN.vector) })
     const gsis = routes.allocate(1)
     routes.setMessage(gsis[0]!, { address: BigInt(ADDRESS), data: OURS })
     routes.commit()
-    const call = all.own(EventFd.create())
+    const call = closing.own(EventFd.create())
     new KvmInterrupts(kvm, gsis).connect(0, call)
     kvm.close()
     call.signal()
@@ -184,7 +164,7 @@ describe('a VM that other code made', () => {
 
   it('takes calls in its own process only, which the error says', async () => {
     const fd = vmm.vmFd(foreign())
-    all.add(() => closeSync(fd))
+    closing.add(() => closeSync(fd))
     const script = `
       import { EventFd, KvmVm } from 'vhost-net'
       KvmVm.fromFd(3).assignIrqfd(EventFd.create(), 5)`
@@ -197,8 +177,8 @@ describe('a VM that other code made', () => {
   })
 
   it('is taken on trust: a descriptor of something else is refused at its first use', () => {
-    const other = all.own(EventFd.create())
-    const kvm = all.own(KvmVm.fromFd(other.detach()))
+    const other = closing.own(EventFd.create())
+    const kvm = closing.own(KvmVm.fromFd(other.detach()))
     assert.throws(
       () => new GsiRoutes(kvm).commit(),
       (error) => error instanceof SystemCallError && error.code === 'ENOTTY' && /not of KVM/.test(error.hint ?? ''),

@@ -1,29 +1,18 @@
 // A stock guest's PCI bus: devices that come and go while it runs, and interrupts where it uses no messages.
 
 import assert from 'node:assert/strict'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
-import { diffSoon, resources } from '../support/resources.ts'
 
 const HOST = '10.5.0.1'
 const GUEST = '10.5.0.2'
 const nic = { ifname: 'guest0', address: HOST, mac: '52:54:00:12:34:56' }
 
 describe('the PCI bus of a stock guest', () => {
-  let held: ReturnType<typeof resources>
-  let guest: StockGuest | undefined
-
-  beforeEach(() => {
-    held = resources()
-  })
-
-  afterEach('nothing is left', async () => {
-    guest?.close()
-    guest = undefined
-    assert.deepEqual(await diffSoon(held, 5000), [])
-  })
+  const closing = leavesNothing()
 
   it('has slots that are filled and emptied while it runs', async () => {
-    guest = await StockGuest.boot({ kernel: '6.12', nics: [] })
+    const guest = closing.own(await StockGuest.boot({ kernel: '6.12', nics: [] }))
     assert.equal(await guest.run('ls /sys/bus/pci/devices'), '0000:00:00.0\n')
     const plugged = await guest.open(nic)
     for (let time = 0; time < 3; time++) {
@@ -39,7 +28,7 @@ describe('the PCI bus of a stock guest', () => {
   })
 
   it('survives the loss of a device that is in use', async () => {
-    guest = await StockGuest.boot({ kernel: '6.12', nics: [] })
+    const guest = closing.own(await StockGuest.boot({ kernel: '6.12', nics: [] }))
     const plugged = await guest.open(nic)
     const transport = guest.vm.attachPci(plugged)
     await guest.run(`echo 1 > /sys/bus/pci/rescan; ip addr add ${GUEST}/24 dev eth0; ip link set eth0 up`)
@@ -50,7 +39,7 @@ describe('the PCI bus of a stock guest', () => {
   })
 
   it('carries the pin of a device whose driver may not use messages', async () => {
-    guest = await StockGuest.boot({ kernel: '6.12', nics: [nic], append: 'pci=nomsi' })
+    const guest = closing.own(await StockGuest.boot({ kernel: '6.12', nics: [nic], append: 'pci=nomsi' }))
     assert.match(await guest.run('grep virtio /proc/interrupts'), /IO-APIC +\d+-fasteoi +virtio0/)
     await guest.run(`ip addr add ${GUEST}/24 dev eth0; ip link set eth0 up`)
     assert.match(await guest.run(`ping -c 10 -i 0.1 ${HOST}`), / 0% packet loss/)

@@ -7,20 +7,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
-import { RtNetlink } from '../../lib/host/index.ts'
 import { ConsoleShell } from '../../scripts/guest/console-shell.ts'
-import { writeGuestInitramfs } from '../../scripts/guest/initramfs.ts'
-import { provideKernel } from '../../scripts/lab/kernels.ts'
-import { end, main, run, start } from '../support/command.ts'
-import { diffSoon, resources } from '../support/resources.ts'
-import { writeTinyKernel } from '../support/tiny-kernel.ts'
-
-const APPEND = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.nokbd'
-const BOOT_SECONDS = 90
-/** `jmp $` */
-const FOREVER = [0xeb, 0xfe]
-/** `mov dx, port; mov al, value; out dx, al` */
-const out = (port: number, value: number): number[] => [0x66, 0xba, port & 0xff, port >> 8, 0xb0, value, 0xee]
+import { end, kill, main, run, start } from '../support/command.ts'
+import { leavesNothing } from '../support/leaves-nothing.ts'
+import { ADDRESSES, addHostAddress, configure, startGuest } from '../support/run-guest.ts'
+import { BOOT_SECONDS } from '../support/stock-guest.ts'
+import { FOREVER, out, POWER_OFF, writeTinyKernel } from '../support/tiny-kernel.ts'
 
 interface Event {
   event: string
@@ -28,24 +20,12 @@ interface Event {
 }
 
 describe('vhost-net run', () => {
-  let held: ReturnType<typeof resources>
+  const closing = leavesNothing()
   let directory: string
-  let child: ChildProcessWithoutNullStreams | undefined
 
   beforeEach(() => {
-    held = resources()
     directory = mkdtempSync(path.join(tmpdir(), 'run-'))
-  })
-
-  afterEach('nothing is left', async () => {
-    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
-      const ended = once(child, 'close')
-      child.kill('SIGKILL')
-      await ended
-    }
-    child = undefined
-    rmSync(directory, { recursive: true })
-    assert.deepEqual(await diffSoon(held, 5000), [])
+    closing.add(() => rmSync(directory, { recursive: true }))
   })
 
   const tiny = (...code: readonly number[]): string => {
@@ -54,37 +34,22 @@ describe('vhost-net run', () => {
     return kernel
   }
 
-  /** The stock guest with a NIC on PCI; `words` are further options. */
-  const boot = async (ifname: string, ...words: string[]): Promise<ChildProcessWithoutNullStreams> => {
-    const kernel = await provideKernel('6.12')
-    const initrd = path.join(directory, 'initrd')
-    writeGuestInitramfs(kernel, initrd)
-    child = start(
-      'run',
-      ...['--kernel', kernel.vmlinux, '--initrd', initrd, '--append', APPEND, '--smp', '2', '--memory', '512M'],
-      ...['--netdev', `tap,id=n0,ifname=${ifname}`, '--device', 'virtio-net-pci,netdev=n0,mac=52:54:00:12:34:56,mq=on'],
-      ...words,
-    )
+  /** It is killed behind the test, if it has not ended by then. */
+  const started = (child: ChildProcessWithoutNullStreams): ChildProcessWithoutNullStreams => {
+    closing.add(() => kill(child))
     return child
   }
 
-  const addAddress = (ifname: string): void => {
-    using netlink = RtNetlink.open()
-    const link = netlink.getLink({ ifname })
-    assert.ok(link?.up, `${ifname} is switched on`)
-    netlink.addAddress(link.index, { address: '192.0.2.1', prefixLength: 24 })
-  }
-
-  const ping = 'ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up && ping -c 1 -w 30 192.0.2.1'
+  const ping = `${configure} && ping -c 1 -w 30 ${ADDRESSES.host}`
 
   it("boots a guest that is typed to, pings this host, and switches off; it says what it does beside the guest's words", async () => {
-    const running = await boot('run0')
+    const running = started(await startGuest(directory, 'run0'))
     const ended = end(running)
     const write = (text: string) => running.stdin.write(text)
     const shell = new ConsoleShell({ write, ended })
     running.stdout.on('data', (bytes: Buffer) => shell.hear(bytes))
     await shell.ready(BOOT_SECONDS)
-    addAddress('run0')
+    addHostAddress('run0')
     assert.match(await shell.run(ping), /1 packets received/)
     assert.match(await shell.run('cat /sys/class/net/eth0/address'), /^52:54:00:12:34:56\n/)
     assert.match(await shell.run('ethtool -l eth0'), /Combined:\s+2\n/)
@@ -96,7 +61,7 @@ describe('vhost-net run', () => {
   })
 
   it('with --json tells everything in lines of JSON, what the guest writes among it, and ends by a reset with 3', async () => {
-    const running = await boot('run1', '--json')
+    const running = started(await startGuest(directory, 'run1', '--json'))
     const events: Event[] = []
     const ended = end(running)
     const write = (text: string) => running.stdin.write(text)
@@ -112,7 +77,7 @@ describe('vhost-net run', () => {
       }
     })
     await shell.ready(BOOT_SECONDS)
-    addAddress('run1')
+    addHostAddress('run1')
     assert.match(await shell.run(ping), /1 packets received/)
     running.stdin.write('reboot -f\n')
     const { code, stderr } = await ended
@@ -136,7 +101,8 @@ describe('vhost-net run', () => {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     it(`leaves nothing where ${signal} ends it`, async () => {
       const tap = ['--netdev', 'tap,id=n0,ifname=run2', '--device', 'virtio-net-device,netdev=n0']
-      child = start('run', '--kernel', tiny(...out(0x3f8, 0x21), ...FOREVER), '--json', '--smp', '2', ...tap)
+      const words = ['--kernel', tiny(...out(0x3f8, 0x21), ...FOREVER), '--json', '--smp', '2', ...tap]
+      const child = started(start('run', ...words))
       const ended = end(child)
       for await (const line of createInterface({ input: child.stdout })) {
         if ((JSON.parse(line) as Event).event === 'console') break
@@ -154,7 +120,7 @@ describe('vhost-net run', () => {
       assert.equal(exitCode, expected, stderr)
     }
 
-    it('a guest that switches off', () => ends([...out(0x600, (5 << 2) | (1 << 5)), ...FOREVER], 0, /switched/))
+    it('a guest that switches off', () => ends(POWER_OFF, 0, /switched/))
 
     it('one that resets', () => ends([...out(0x602, 1), ...FOREVER], 3, /reset the machine/))
 
@@ -215,12 +181,12 @@ describe('vhost-net run', () => {
       0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf7, 0x66, 0xba, 0xf8, 0x03, 0xec, 0xee, 0xeb, 0xef,
     ]
     const command = [process.execPath, main, 'run', '--kernel', tiny(...receive)].join(' ')
-    child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'])
+    const child = started(spawn('script', ['--quiet', '--return', '--command', command, '/dev/null']))
     let said = ''
     const heard = (text: string) =>
       new Promise<void>((resolve) => {
         const look = () => said.includes(text) && resolve()
-        child!.stdout.on('data', look)
+        child.stdout.on('data', look)
         look()
       })
     child.stdout.on('data', (bytes: Buffer) => {

@@ -1,8 +1,8 @@
 // Stock kernels of Debian, with the drivers that came with them, on our machine and our NICs.
 
 import assert from 'node:assert/strict'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
-import { diffSoon, resources } from '../support/resources.ts'
 import { driver } from './scenarios/driver.ts'
 import { filters } from './scenarios/filters.ts'
 import { link } from './scenarios/link.ts'
@@ -24,21 +24,18 @@ const stories: Story[] = [
 for (const story of stories) {
   const { kernel, smp, queuePairs, transport } = story
   describe(`a stock guest of Linux ${kernel} with ${smp} processors and ${queuePairs} queue pairs over ${transport}`, () => {
-    let held: ReturnType<typeof resources>
-    let guest: StockGuest | undefined
+    const closing = leavesNothing('all')
+    let guest: StockGuest
 
     before('boots', async () => {
-      held = resources()
       const nics = [
         { ifname: 'guest0', address: HOST, mac: MAC, host_mtu: MTU, queuePairs },
-        { ifname: 'guest1', address: SECOND.host, mac: SECOND.mac },
+        { ifname: 'guest1', address: SECOND.host, mac: SECOND.mac, queuePairs: 1 },
       ]
-      guest = await StockGuest.boot({ kernel, smp, nics, transport })
+      guest = closing.own(await StockGuest.boot({ kernel, smp, nics, transport }))
     })
 
-    after('is closed', () => guest?.close())
-
-    const booted = () => guest!
+    const booted = () => guest
 
     probe(booted, story)
     traffic(booted, story)
@@ -54,13 +51,8 @@ for (const story of stories) {
 
     describe('ends', () => {
       it('by switching the machine off', async () => {
-        booted().vm.console.write('poweroff -f\n')
-        assert.deepEqual(await booted().end(60), { why: 'poweroff' })
-      })
-
-      it('and leaves nothing behind', async () => {
-        booted().close()
-        assert.deepEqual(await diffSoon(held, 5000), [])
+        guest.vm.console.write('poweroff -f\n')
+        assert.deepEqual(await guest.end(60), { why: 'poweroff' })
       })
     })
   })

@@ -1,32 +1,23 @@
 // The file that Debian ships boots as it is, and finds the machine that it was told of.
 
 import assert from 'node:assert/strict'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
-import { diffSoon, resources } from '../support/resources.ts'
 
 describe("Debian's own vmlinuz", () => {
-  let held: ReturnType<typeof resources>
-  let guest: StockGuest | undefined
-
-  beforeEach(() => {
-    held = resources()
-  })
-
-  afterEach('nothing is left', async () => {
-    guest?.close()
-    guest = undefined
-    assert.deepEqual(await diffSoon(held, 5000), [])
-  })
+  const closing = leavesNothing()
 
   it('boots, on one socket of two cores, with a NIC whose host answers, and switches the machine off', async () => {
-    guest = await StockGuest.boot({
-      kernel: '6.12',
-      image: 'vmlinuz',
-      smp: 2,
-      // It unpacks itself: moving itself afterwards takes longer than its boot should.
-      append: 'nokaslr',
-      nics: [{ ifname: 'vz0', address: '192.0.2.1' }],
-    })
+    const guest = closing.own(
+      await StockGuest.boot({
+        kernel: '6.12',
+        image: 'vmlinuz',
+        smp: 2,
+        // It unpacks itself: moving itself afterwards takes longer than its boot should.
+        append: 'nokaslr',
+        nics: [{ ifname: 'vz0', address: '192.0.2.1' }],
+      }),
+    )
     const cpus = '/sys/devices/system/cpu/cpu*'
     assert.equal(await guest.run(`cat ${cpus}/topology/physical_package_id`), '0\n0\n')
     assert.equal(await guest.run(`cat ${cpus}/topology/core_id`), '0\n1\n')

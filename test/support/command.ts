@@ -31,3 +31,11 @@ export async function end(child: ChildProcessWithoutNullStreams): Promise<Ended>
 }
 
 export const run = (...args: string[]): Promise<Ended> => end(start(...args))
+
+/** Ends a child that has not ended, by SIGKILL. Resolves once it is gone, and all that it wrote was read. */
+export async function kill(child: ChildProcessWithoutNullStreams): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const closed = once(child, 'close')
+  child.kill('SIGKILL')
+  await closed
+}

@@ -47,26 +47,41 @@ function isVhostWorker(comm: string): boolean {
   return /^vhost-\d+$/.test(comm)
 }
 
-// Processes known to be no vhost workers, so that repeated scans stay cheap. A kernel thread has its own name from the
+// Each VM has two: one for its timer, and one that gives back what large pages were cut for (arch/x86/kvm/i8254.c, mmu/mmu.c).
+function isKvmThread(comm: string): boolean {
+  return /^kvm-(pit\/|nx-lpage-recovery-)\d+$/.test(comm)
+}
+
+// Processes known to be no such threads, so that repeated scans stay cheap. A kernel thread has its own name from the
 // moment it is seen, but for kthreadd's children that are just being made.
 const others = new Set<string>()
 
-/**
- * The vhost workers of this machine: before Linux 6.4 kernel threads of their own (`vhost-<tid of the owner>`), since
- * then threads of the owner's process.
- */
-export function vhostWorkers(): string[] {
+/** The names of this machine's kernel threads that work for vhost or for a VM. */
+function kernelThreads(): string[] {
   const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && !others.has(name))
   const found: string[] = []
   for (const pid of processes) {
     const comm = unlessGone(() => readFileSync(`/proc/${pid}/comm`, 'utf8'))
     if (comm === undefined) continue
-    if (isVhostWorker(comm)) found.push(`vhost worker ${comm}`)
+    if (isVhostWorker(comm) || isKvmThread(comm)) found.push(comm)
     else if (!comm.startsWith('kthread')) others.add(pid)
   }
-  const own = threadNames().filter(isVhostWorker)
-  return [...found, ...own.map((comm) => `vhost worker ${comm}`)]
+  return found
 }
+
+// Since Linux 6.4 vhost's workers are threads of the owner's process, before they were kernel threads of their own
+// (`vhost-<tid of the owner>`).
+function workers(): string[] {
+  const found = kernelThreads()
+  const own = [...found, ...threadNames()].filter(isVhostWorker)
+  return [
+    ...own.map((comm) => `vhost worker ${comm}`),
+    ...found.filter(isKvmThread).map((comm) => `KVM thread ${comm}`),
+  ]
+}
+
+/** The vhost workers of this machine. */
+export const vhostWorkers = (): string[] => workers().filter((worker) => worker.startsWith('vhost'))
 
 // Private anonymous memory cannot be told from V8's own; memfds can, by their names.
 function memfdMappings(): string[] {
@@ -95,7 +110,7 @@ export function resources(): Resources {
   if (process.platform !== 'linux') return new Map()
   const devices = networkDevices().map((device) => `network device ${device}`)
   const counts = new Map<string, number>()
-  for (const thing of [...openFiles(), ...threads(), ...vhostWorkers(), ...memfdMappings(), ...devices]) {
+  for (const thing of [...openFiles(), ...threads(), ...workers(), ...memfdMappings(), ...devices]) {
     counts.set(thing, (counts.get(thing) ?? 0) + 1)
   }
   return counts

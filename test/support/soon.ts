@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
 
-/** Resolves once `done` says so; fails after 5 s. */
-export async function soon(what: string, done: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5000
+/** Resolves once `done` says so; fails after so many seconds. */
+export async function soon(what: string, done: () => boolean, seconds = 5): Promise<void> {
+  const deadline = Date.now() + 1000 * seconds
   while (!done()) {
-    assert.ok(Date.now() < deadline, `${what}: not within 5 s`)
+    assert.ok(Date.now() < deadline, `${what}: not within ${seconds} s`)
     await setImmediate()
   }
 }

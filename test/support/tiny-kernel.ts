@@ -9,6 +9,15 @@ const NOTE = 20
 /** Where its code is, and is entered: in 32-bit mode, with flat segments and interrupts off. */
 const ADDRESS = 0x10_0000
 
+/** `jmp $` */
+export const FOREVER = [0xeb, 0xfe] as const
+
+/** `mov dx, port; mov al, value; out dx, al` */
+export const out = (port: number, value: number): number[] => [0x66, 0xba, port & 0xff, port >> 8, 0xb0, value, 0xee]
+
+/** Switches the machine off. */
+export const POWER_OFF = [...out(0x600, (5 << 2) | (1 << 5)), ...FOREVER] as const
+
 export function writeTinyKernel(path: string, code: readonly number[]): void {
   const notes = HEADER + 2 * PROGRAM_HEADER
   const file = Buffer.alloc(notes + NOTE + code.length)
