@@ -15,15 +15,15 @@ let bridges = 0
 export class Bridge {
   readonly ifname = `vnb${process.pid % 2 ** 22}x${bridges++}`
   readonly #netlink: RtNetlink
-  readonly #index: number
+  readonly index: number
 
   constructor(netlink: RtNetlink) {
     this.#netlink = netlink
-    this.#index = netlink.addLink({ kind: 'bridge', ifname: this.ifname }).index
+    this.index = netlink.addLink({ kind: 'bridge', ifname: this.ifname }).index
     disableIpv6(this.ifname)
     // Snooping would send IGMP reports.
     writeFileSync(`/sys/class/net/${this.ifname}/bridge/multicast_snooping`, '0')
-    netlink.setLink(this.#index, { up: true })
+    netlink.setLink(this.index, { up: true })
   }
 
   /** Resolves when frames pass between them. */
@@ -36,7 +36,7 @@ export class Bridge {
       for (const tap of taps) {
         disableIpv6(tap)
         const { index } = this.#netlink.getLink({ ifname: tap })!
-        this.#netlink.setLink(index, { master: this.#index })
+        this.#netlink.setLink(index, { master: this.index })
         this.#netlink.setLink(index, { up: true })
       }
       const signal = AbortSignal.timeout(5000)
@@ -47,6 +47,6 @@ export class Bridge {
   }
 
   close(): void {
-    this.#netlink.deleteLink(this.#index)
+    this.#netlink.deleteLink(this.index)
   }
 }

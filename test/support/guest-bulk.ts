@@ -92,3 +92,27 @@ export async function guestSends(guest: StockGuest, host: string, count: number)
   )
   assert.deepEqual(received, Array(count).fill(sum))
 }
+
+/** Two guests send each other a random MiB again and again, numbered, at the same time, and the sums over all of it are right. */
+export async function guestsExchange(
+  guests: readonly { guest: StockGuest; address: string }[],
+  count: number,
+): Promise<void> {
+  const port = 5001
+  const listens = `grep -q ':${port.toString(16).toUpperCase()} ' /proc/net/tcp`
+  const receive = `(socat -u -b ${BLOCK} TCP4-LISTEN:${port} - | md5sum > /tmp/received) & receiving=$!`
+  const all = `for i in $(seq ${count}); do echo $i; cat /tmp/blob; done`
+  for (const { guest } of guests) {
+    await guest.run(
+      `dd if=/dev/urandom of=/tmp/blob bs=1M count=1 2>/dev/null; ${receive}; until ${listens}; do :; done`,
+    )
+  }
+  await Promise.all(
+    guests.map(({ guest }, i) => {
+      const { address } = guests[1 - i]!
+      return guest.run(`(${all}) | socat -u -b ${BLOCK} - TCP4:${address}:${port}; wait $receiving`, SECONDS)
+    }),
+  )
+  const sums = (command: string) => Promise.all(guests.map(({ guest }) => guest.run(command, SECONDS)))
+  assert.deepEqual((await sums('cat /tmp/received')).reverse(), await sums(`(${all}) | md5sum`))
+}
