@@ -25,3 +25,11 @@ export const memoryAccesses = ({ vm }: StockGuest): number =>
 
 /** Accesses that JavaScript answered so far. */
 export const asked = ({ vm }: StockGuest): number => vm.counters().reduce((sum, { asked }) => sum + asked, 0)
+
+/** Resolves once a NIC of the guest has a link, or has none: it is told by an interrupt, and looks by itself a moment later. */
+export const seesCarrier = (guest: StockGuest, carrier: 0 | 1, nic = 'eth0') =>
+  guest.run(`until [ "$(cat /sys/class/net/${nic}/carrier)" = ${carrier} ]; do :; done`)
+
+/** The index of a tap in the host. */
+export const tapOf = ({ netlink, nics }: StockGuest, nic = 0): number =>
+  netlink.getLink({ ifname: nics[nic]!.backend.ifname })!.index
