@@ -122,7 +122,10 @@ export const coreStages = (kernel: KernelName): Stage[] => [
   unit,
 ]
 
-/** In two lab machines, which take about as long as each other. */
+/** Whole machines, and what is done to them while they run. */
+const ofMachines = ['bridge', 'disturbed', 'killed', 'refused', 'run', 'sixteen']
+
+/** In lab machines that take about as long as each other. */
 const inGuests = (asked: string | undefined): Stage[] => {
   const kernel = kernelNamed(asked ?? defaultKernel)
   const stage = {
@@ -131,6 +134,8 @@ const inGuests = (asked: string | undefined): Stage[] => {
     kernel,
   } as const
   const stock = 'guest/stock.test.js'
+  const machines = ofMachines.map((name) => `guest/${name}.test.js`)
+  const others = testFiles('guest').filter((file) => file !== stock && !machines.includes(file))
   return [
     {
       ...stage,
@@ -141,9 +146,16 @@ const inGuests = (asked: string | undefined): Stage[] => {
     },
     {
       ...stage,
+      label: 'vm',
+      name: `tests of machines at work, and of vhost-net run, in the lab on ${kernel}`,
+      files: machines,
+      guestKernels: ['6.12'],
+    },
+    {
+      ...stage,
       label: 'kvm',
       name: `tests of how guests end, of other drivers, machines and VMMs, in the lab on ${kernel}`,
-      files: [...testFiles('guest').filter((file) => file !== stock), ...ofGuests.map(kernelFile)],
+      files: [...others, ...ofGuests.map(kernelFile)],
       guestKernels: ['6.12'],
       prepare: async () => {
         // Its packages come the way that kernels do.
