@@ -4,13 +4,13 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { RtNetlink } from '../../lib/host/index.ts'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { Bridge } from '../support/bridge.ts'
 import { guestsExchange } from '../support/guest-bulk.ts'
 import { hugePages, reserveHugePages } from '../support/huge-pages.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { soon } from '../support/soon.ts'
 import { standing } from '../support/standing.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 
 const MiB = 1 << 20
 const MEMORY = 256 * MiB

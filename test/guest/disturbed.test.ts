@@ -1,8 +1,8 @@
 // A stock guest at work, and what its machine, its console and its network do to it in the meantime.
 
 import assert from 'node:assert/strict'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 import { console } from './scenarios/console.ts'
 import { flaps } from './scenarios/flaps.ts'
 import { held } from './scenarios/held.ts'

@@ -1,8 +1,8 @@
 // A stock guest's PCI bus: devices that come and go while it runs, and interrupts where it uses no messages.
 
 import assert from 'node:assert/strict'
-import { leavesNothing } from '../support/leaves-nothing.ts'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 
 const HOST = '10.5.0.1'
 const GUEST = '10.5.0.2'

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { ConsoleShell } from '../../scripts/guest/console-shell.ts'
+import { BOOT_SECONDS } from '../../scripts/guest/stock-guest.ts'
 import { end, kill, main, run, start } from '../support/command.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { ADDRESSES, addHostAddress, configure, startGuest } from '../support/run-guest.ts'
-import { BOOT_SECONDS } from '../support/stock-guest.ts'
 import { FOREVER, out, POWER_OFF, writeTinyKernel } from '../support/tiny-kernel.ts'
 
 interface Event {

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
-import { guestInterrupts } from '../support/guest-interrupts.ts'
+import { guestInterrupts } from '../../scripts/guest/interrupts.ts'
+import { StockGuest } from '../../scripts/guest/stock-guest.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { msixVectors } from '../support/pci-config.ts'
-import { StockGuest } from '../support/stock-guest.ts'
 
 const MiB = 1 << 20
 const GiB = 2 ** 30

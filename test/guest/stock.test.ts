@@ -1,8 +1,8 @@
 // Stock kernels of Debian, with the drivers that came with them, on our machine and our NICs.
 
 import assert from 'node:assert/strict'
-import { leavesNothing } from '../support/leaves-nothing.ts'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 import { driver } from './scenarios/driver.ts'
 import { filters } from './scenarios/filters.ts'
 import { link } from './scenarios/link.ts'

@@ -1,8 +1,8 @@
 // The file that Debian ships boots as it is, and finds the machine that it was told of.
 
 import assert from 'node:assert/strict'
-import { leavesNothing } from '../support/leaves-nothing.ts'
 import { StockGuest } from '../../scripts/guest/stock-guest.ts'
+import { leavesNothing } from '../support/leaves-nothing.ts'
 
 describe("Debian's own vmlinuz", () => {
   const closing = leavesNothing()

@@ -4,9 +4,9 @@ import type { ChildProcessWithoutNullStreams } from 'node:child_process'
 import path from 'node:path'
 import { RtNetlink } from '../../lib/host/index.ts'
 import { writeGuestInitramfs } from '../../scripts/guest/initramfs.ts'
+import { APPEND } from '../../scripts/guest/stock-guest.ts'
 import { provideKernel } from '../../scripts/lab/kernels.ts'
 import { start } from './command.ts'
-import { APPEND } from './stock-guest.ts'
 
 /** What the host, and its guest, have on the tap. */
 export const ADDRESSES = { host: '192.0.2.1', guest: '192.0.2.2' } as const

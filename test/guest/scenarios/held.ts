@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
+import type { StockGuest } from '../../../scripts/guest/stock-guest.ts'
 import { guestReceives, guestSends } from '../../support/guest-bulk.ts'
 import { soon } from '../../support/soon.ts'
 import { standing, vcpuTicks } from '../../support/standing.ts'
-import type { StockGuest } from '../../support/stock-guest.ts'
 import { type Booted, HOST } from './story.ts'
 
 const MEBIBYTES = 12
