@@ -2,6 +2,7 @@
 
 import type { Row } from '../../test/bench/driver/main.ts'
 import type { PairCalls } from '../../test/bench/driver/pairs.ts'
+import { median } from './statistics.ts'
 
 export interface Figure {
   direction: Row['direction']
@@ -33,12 +34,6 @@ export interface Verdict {
   reached: boolean
   /** Where the instructions go, where it is missed. */
   note?: string
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length / 2
-  return ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle) - 1] as number)) / 2
 }
 
 function medianOfSome(values: readonly (number | undefined)[]): number | undefined {

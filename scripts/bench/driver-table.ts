@@ -2,24 +2,12 @@
 
 import type { Footprint } from '../../test/bench/driver/cycles.ts'
 import type { DriverBench } from '../../test/bench/driver/main.ts'
+import { align } from './align.ts'
 import type { Figure, Verdict } from './driver-figures.ts'
 
 const count = (value: number): string => Math.round(value).toLocaleString('en-US')
 const percent = (part: number): string => (part * 100).toFixed(1)
 const MiB = (bytes: number): string => (bytes / 2 ** 20).toFixed(1)
-
-/** Columns of numbers to the right, of words to the left. */
-function align(rows: readonly (readonly string[])[], words: readonly number[] = []): string[] {
-  const widths = (rows[0] as string[]).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        words.includes(column) ? cell.padEnd(widths[column] as number) : cell.padStart(widths[column] as number),
-      )
-      .join('  ')
-      .trimEnd(),
-  )
-}
 
 function paths(figures: readonly Figure[]): string[] {
   const head = ['', 'bytes', 'path', 'instructions', '± %', '× C', 'kicks', 'sleeps', 'idle %']

@@ -16,6 +16,14 @@ export interface GuestExtras {
   modules?: readonly string[]
   /** What is in files, by their paths from the root on. */
   files?: Readonly<Record<string, Buffer | string>>
+  /** Lines of sh that its init runs besides. */
+  init?: GuestInit
+}
+
+export interface GuestInit {
+  beforeDriver?: string
+  /** Once all modules are there, before it takes commands. */
+  loaded?: string
 }
 
 /** Said behind each command's output, with its number and its status. */
@@ -26,13 +34,19 @@ export const PROMPT = '=== '
  * it line by line, each one's output is followed by its number and its status. Modules are loaded by their names below
  * /modules.
  */
-const INIT = `#!/bin/sh
+const init = ({ beforeDriver = ':', loaded = ':' }: GuestInit): string => `#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 stty -echo -onlcr
 ip link set lo up
-for module in $(cat /modules/order); do insmod "/modules/$module"; done
+for module in $(cat /modules/order); do
+  if [ "$module" = virtio_net.ko ]; then
+    ${beforeDriver}
+  fi
+  insmod "/modules/$module"
+done
+${loaded}
 number=0
 echo '${PROMPT}'$number 0
 while IFS= read -r line; do
@@ -83,7 +97,7 @@ export function writeGuestInitramfs(kernel: Kernel, file: string, extras: GuestE
   for (const each of files) archive.file(`modules/${path.basename(each)}`, readFileSync(each))
   archive.file('modules/order', files.map((each) => `${path.basename(each)}\n`).join(''))
   archive.file('bin/udhcpc.script', UDHCPC_SCRIPT)
-  archive.file('init', INIT)
+  archive.file('init', init(extras.init ?? {}))
   for (const [name, content] of Object.entries(extras.files ?? {})) archive.file(name.slice(1), content)
   writeFileSync(file, archive.finish())
 }

@@ -1,0 +1,58 @@
+// The guest that every contender boots: it says on its console how far it is, and then does what the host wants.
+
+import { copyFileSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { type GuestInit, writeGuestInitramfs } from '../../guest/initramfs.ts'
+import { type GuestKernelName, provideKernel } from '../../lab/kernels.ts'
+import type { Guest } from './contenders.ts'
+
+export const HOST_ADDRESS = '10.7.0.1'
+const GUEST_ADDRESS = '10.7.0.2'
+export const PORT = '5433'
+
+/** What begins a line of its console that is for us. */
+export const MARK = '@'
+
+const APPEND = [
+  'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable 8250.nr_uarts=1 i8042.noaux i8042.nokbd',
+  // A kernel that takes the lab's processor for an Opteron looks for its AGP bridge, in each slot of 256 buses.
+  'pci=noearly',
+].join(' ')
+
+/** virtio_net sets DRIVER_OK before insmod returns. */
+const INIT: GuestInit = {
+  beforeDriver: `echo ${MARK}probe`,
+  loaded: [
+    `echo ${MARK}driver-ok`,
+    `ip addr add ${GUEST_ADDRESS}/24 dev eth0`,
+    'ip link set eth0 up',
+    // busybox sends as many as it is to receive: one that is lost is not sent again.
+    `until ping -q -c 1 -W 1 ${HOST_ADDRESS} > /dev/null; do :; done`,
+    `echo ${MARK}answered`,
+    `echo "${MARK}features $(cat /sys/bus/virtio/devices/virtio0/features)"`,
+    `echo "${MARK}vectors $(grep -c virtio0 /proc/interrupts)"`,
+    `echo "${MARK}rings $(ethtool -g eth0 | awk '/^Current/ { now = 1 } now && /^[RT]X:/ { print $2 }' | tr '\\n' ' ')"`,
+    `traffic guest ${HOST_ADDRESS} ${PORT} &`,
+  ].join('\n'),
+}
+
+export interface GuestOptions {
+  kernel: GuestKernelName
+  image: 'vmlinux' | 'vmlinuz'
+  /** The program of traffic.c, linked statically. */
+  traffic: string
+  smp: number
+  memory: number
+  ifname: string
+  /** Where its files are put. */
+  directory: string
+}
+
+export async function makeGuest({ kernel: name, image, traffic, directory, ...machine }: GuestOptions): Promise<Guest> {
+  const kernel = await provideKernel(name)
+  const files = { kernel: path.join(directory, image), initrd: path.join(directory, 'initrd') }
+  // Nobody is to read it through the lab's share, which is slow the first time.
+  copyFileSync(kernel[image], files.kernel)
+  writeGuestInitramfs(kernel, files.initrd, { files: { '/bin/traffic': readFileSync(traffic) }, init: INIT })
+  return { ...files, ...machine, append: APPEND }
+}
