@@ -1,8 +1,6 @@
 // What a sub-command of `vhost-net` is, and how it says that it was used wrongly.
 
 export interface Command {
-  /** One line for the list of commands. */
-  summary: string
   /** @returns the exit code. @throws {UsageError} before anything is opened */
   run(args: readonly string[]): Promise<number>
 }

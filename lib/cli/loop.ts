@@ -32,7 +32,6 @@ async function show(options: LoopOptions): Promise<number> {
 }
 
 export const loop: Command = {
-  summary: 'moves real frames between a driver in this process and a tap, through vhost-net',
   async run(args) {
     const options = parseOptions(args)
     if (options !== undefined) return show(options)

@@ -5,10 +5,24 @@ import { createRequire } from 'node:module'
 import { type Command, UsageError } from './command.ts'
 import { exitCodeOf } from './exit-code.ts'
 import { explain } from './explain.ts'
-import { loop } from './loop.ts'
-import { run } from './run.ts'
 
-const commands: Readonly<Record<string, Command>> = { run, loop }
+interface Listed {
+  /** One line for the list of commands. */
+  summary: string
+  /** Loaded only where it is asked for: what all need takes twice as long to load as what one does. */
+  load(): Promise<Command>
+}
+
+const commands: Readonly<Record<string, Listed>> = {
+  run: {
+    summary: 'boots a guest under KVM, with its NICs on vhost-net',
+    load: async () => (await import('./run.ts')).run,
+  },
+  loop: {
+    summary: 'moves real frames between a driver in this process and a tap, through vhost-net',
+    load: async () => (await import('./loop.ts')).loop,
+  },
+}
 
 const usage = `Usage: vhost-net COMMAND [options]
 
@@ -40,7 +54,7 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
     return 0
   }
   const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined
-  if (command !== undefined) return command.run(args)
+  if (command !== undefined) return (await command.load()).run(args)
   const problem =
     name === undefined
       ? 'a command is missing'

@@ -26,7 +26,6 @@ async function boot(options: RunOptions): Promise<number> {
 }
 
 export const run: Command = {
-  summary: 'boots a guest under KVM, with its NICs on vhost-net',
   async run(args) {
     const options = parseOptions(args)
     if (options !== undefined) return boot(options)

@@ -62,6 +62,7 @@ function benchOf(rounds: readonly Partial<Record<Contender, Measured>>[]): VmmBe
     },
     commands: Object.fromEntries(CONTENDERS.map((each) => [each, quote(commandOf(each, guest))])),
     rounds: rounds.map((round) => ({ measured: round, bareNode: { total: 40 * MiB, ram: 0 } })),
+    failures: [],
   }
 }
 

@@ -42,6 +42,8 @@ export interface VmmBench {
   /** As they were typed. */
   commands: Partial<Record<Contender, string>>
   rounds: Round[]
+  /** Boots that came to nothing, which `rounds` have a gap for. */
+  failures: { round: number; contender: Contender; message: string }[]
 }
 
 const say = (line: string): void => {
@@ -73,15 +75,22 @@ async function run({ traffic, ...settings }: Settings, result: string): Promise<
       settings,
       commands: Object.fromEntries(contenders.map((each) => [each, quote(commandOf(each, guest))])),
       rounds: [],
+      failures: [],
     }
     // The first one to read a program waits for the lab's share.
     for (const each of contenders) tell('warm-up', each, await measureOne(each, { ...options, modes: [] }))
     for (let i = 0; i < settings.rounds; i++) {
       const round: Round = { measured: {}, bareNode: await bareNode() }
       for (const each of orderOf(i, contenders)) {
-        const measured = await measureOne(each, options)
-        round.measured[each] = measured
-        tell(`round ${i + 1} of ${settings.rounds},`, each, measured)
+        try {
+          const measured = await measureOne(each, options)
+          round.measured[each] = measured
+          tell(`round ${i + 1} of ${settings.rounds},`, each, measured)
+        } catch (error) {
+          const message = error instanceof Error ? error.message : String(error)
+          say(`round ${i + 1}, ${each} failed: ${message}`)
+          bench.failures.push({ round: i + 1, contender: each, message })
+        }
       }
       bench.rounds.push(round)
       // What ends it later leaves the rounds that were.

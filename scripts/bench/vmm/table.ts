@@ -86,7 +86,7 @@ function judgement(verdicts: readonly Verdict[]): string[] {
 }
 
 export function tableOfVmm(bench: VmmBench, lines: readonly Line[], verdicts: readonly Verdict[]): string {
-  const { host, node, qemu, settings, commands, rounds } = bench
+  const { host, node, qemu, settings, commands, rounds, failures } = bench
   const contenders = CONTENDERS.filter((each) => commands[each] !== undefined)
   const short: Readonly<Record<Contender, string>> = { ours: 'ours', pc: 'pc', microvm: 'microvm', 'user-space': 'off' }
   const head = ['', ...contenders.map((each) => short[each]), 'ours / pc [95 %]', '/ microvm']
@@ -102,6 +102,9 @@ export function tableOfVmm(bench: VmmBench, lines: readonly Line[], verdicts: re
     '',
     ...judgement(verdicts),
     ...differences(bench).map((line) => `note: ${line}`),
+    ...failures.map(({ round, contender, message }) =>
+      `note: round ${round}, ${TITLES[contender]} failed: ${message.split('\n', 1)[0]}`.slice(0, WIDTH),
+    ),
     '',
     ...contenders.flatMap((each) => [`${TITLES[each]}:`, ...wrapped(commands[each] as string)]),
     '',
