@@ -27,12 +27,13 @@ boot of the lab: how long until its first ping is answered, rates of traffic, wh
 exits, and memory.
 
 Options:
-  --rounds N        boots of each (default 10)
+  --boots N         boots of each, alone (default 10)
+  --rounds N        rounds of traffic, with all guests running (default 10)
   --only LIST       of ours,pc,microvm,user-space
   --traffic LIST    of tcp-out,tcp-in,udp-out,udp-in,rr
   --seconds S       of each traffic (default 2)
   --smp N           processors of the guest, with a queue pair each (default 1)
-  --memory M        MiB of the guest (default 512)
+  --memory M        MiB of each guest (default 256)
   --kernel NAME     the lab's kernel, --guest NAME the guest's (default 6.12)
   --image NAME      vmlinux (default) or vmlinuz
   --out DIR         where vmm.json and vmm.svg go (default .lab/bench)

@@ -19,11 +19,12 @@ import { tableOfVmm } from './vmm/table.ts'
 import { MODES, type Mode } from './vmm/traffic.ts'
 
 const options = {
+  boots: { type: 'string', default: '10' },
   rounds: { type: 'string', default: '10' },
   only: { type: 'string', default: CONTENDERS.join() },
   traffic: { type: 'string', default: MODES.join() },
   smp: { type: 'string', default: '1' },
-  memory: { type: 'string', default: '512' },
+  memory: { type: 'string', default: '256' },
   seconds: { type: 'string', default: '2' },
   kernel: { type: 'string', default: defaultKernel as string },
   guest: { type: 'string', default: defaultKernel as string },
@@ -56,8 +57,8 @@ function kernel(option: string, name: string): KernelName {
 
 function parse(args: readonly string[]) {
   const { values } = parseArgs({ args: [...args], options })
-  const ms = positive('seconds', values.seconds) * 1000
   const settings: Omit<Settings, 'traffic'> = {
+    boots: positive('boots', values.boots),
     rounds: positive('rounds', values.rounds),
     contenders: someOf<Contender>('only', values.only, CONTENDERS),
     modes: someOf<Mode>('traffic', values.traffic, MODES),
@@ -65,8 +66,7 @@ function parse(args: readonly string[]) {
     image: someOf('image', values.image, ['vmlinux', 'vmlinuz'] as const)[0]!,
     smp: positive('smp', values.smp),
     memory: positive('memory', values.memory),
-    rateMs: ms,
-    countMs: ms,
+    milliseconds: positive('seconds', values.seconds) * 1000,
   }
   const { out, again, json } = values
   return { settings, host: kernel('kernel', values.kernel), out: path.resolve(out), again, json }
@@ -83,8 +83,17 @@ function compileTraffic(program: string): void {
   if (status !== 0) throw new LabError(exitCodes.notReady, `cannot compile ${source}: ${error?.message ?? stderr}`)
 }
 
-/** A boot and its traffic, on a host that is slow: for the time limit. */
-const SECONDS_OF_ONE = 180
+/** On a host that is slow, for the time limit: of a boot, and of what begins and ends one traffic. */
+const BOOT_SECONDS = 180
+const TRAFFIC_SECONDS = 3
+
+function secondsOf({ boots, rounds, contenders, modes, milliseconds }: Omit<Settings, 'traffic'>): number {
+  const traffic = rounds * modes.length * 2 * (milliseconds / 1000 + TRAFFIC_SECONDS)
+  return Math.ceil(contenders.length * ((boots + 2) * BOOT_SECONDS + traffic))
+}
+
+/** MiB: all guests at once, and what runs them. */
+const labMemory = ({ contenders, memory }: Omit<Settings, 'traffic'>): number => 2048 + contenders.length * memory
 
 async function measureInLab(host: KernelName, out: string, settings: Omit<Settings, 'traffic'>): Promise<void> {
   const [traffic, file, result] = ['traffic', 'vmm-settings.json', 'vmm-raw.json'].map((name) =>
@@ -97,9 +106,9 @@ async function measureInLab(host: KernelName, out: string, settings: Omit<Settin
   await writeFile(file, JSON.stringify({ ...settings, traffic } satisfies Settings))
   const inside = [process.execPath, path.join(projectRoot, 'dist/scripts/bench/vmm/inside.js'), file, result]
   const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), '--kernel', host, '--guests']
-  const most = String((settings.rounds + 1) * settings.contenders.length * SECONDS_OF_ONE + 600)
-  const limits = ['--timeout', most, '--quiet-timeout', '400', '--out', out]
-  const status = await runChild([...lab, ...limits, '--', ...inside], process.env)
+  const limits = ['--timeout', String(secondsOf(settings)), '--quiet-timeout', '600', '--out', out]
+  const size = ['--memory', String(labMemory(settings))]
+  const status = await runChild([...lab, ...size, ...limits, '--', ...inside], process.env)
   if (status !== 0) throw new LabError(status, `the measurement ended with ${status}; rounds that were: ${result}`)
 }
 

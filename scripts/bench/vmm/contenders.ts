@@ -22,9 +22,23 @@ export interface Guest {
   smp: number
   /** MiB. */
   memory: number
+}
+
+/** Of each contender's own, since all run at the same time. */
+export interface Network {
   /** A tap that is there. */
   ifname: string
+  /** Third number of its addresses. */
+  number: number
 }
+
+export const networkOf = (contender: Contender): Network => {
+  const number = CONTENDERS.indexOf(contender)
+  return { ifname: `bench${number}`, number }
+}
+
+/** On a guest's command line: the number of its network. */
+export const NETWORK_WORD = 'bench.network'
 
 const QUEUE_SIZE = 256
 const MAC = '52:54:00:12:34:56'
@@ -41,19 +55,23 @@ const nicOf = (smp: number): string[] => [
 const OURS_ALONE = ['guest_uso4=off', 'guest_uso6=off', 'host_uso=off']
 const QEMU_ALONE = ['ctrl_vlan=off', 'ctrl_rx_extra=off']
 
-function ours({ kernel, initrd, append, smp, memory, ifname }: Guest): string[] {
+const appendOf = ({ append }: Guest, { number }: Network): string => `${append} ${NETWORK_WORD}=${number}`
+
+function ours(guest: Guest, network: Network): string[] {
+  const { kernel, initrd, smp, memory } = guest
   return [
     ...[process.execPath, path.join(projectRoot, 'dist/lib/cli/main.js'), 'run'],
-    ...['--kernel', kernel, '--initrd', initrd, '--append', append],
+    ...['--kernel', kernel, '--initrd', initrd, '--append', appendOf(guest, network)],
     ...['--smp', String(smp), '--memory', `${memory}M`],
-    ...['--netdev', `tap,id=n0,ifname=${ifname},queues=${smp}`],
+    ...['--netdev', `tap,id=n0,ifname=${network.ifname},queues=${smp}`],
     ...['--device', ['virtio-net-pci', ...nicOf(smp), ...OURS_ALONE].join()],
   ]
 }
 
 /** Without what the guest has no use for: firmware for booting from a NIC, legacy devices, a display. */
-function qemu(machine: string, vhost: 'on' | 'off', { kernel, initrd, append, smp, memory, ifname }: Guest): string[] {
-  const tap = ['tap', 'id=n0', `ifname=${ifname}`, 'script=no', 'downscript=no', `vhost=${vhost}`]
+function qemu(machine: string, vhost: 'on' | 'off', guest: Guest, network: Network): string[] {
+  const { kernel, initrd, smp, memory } = guest
+  const tap = ['tap', 'id=n0', `ifname=${network.ifname}`, 'script=no', 'downscript=no', `vhost=${vhost}`]
   const nic = ['virtio-net-pci', ...nicOf(smp), ...QEMU_ALONE, 'disable-legacy=on', 'romfile=']
   return [
     ...['qemu-system-x86_64', '-M', `${machine},memory-backend=ram`, '-accel', 'kvm', '-cpu', 'host'],
@@ -61,7 +79,7 @@ function qemu(machine: string, vhost: 'on' | 'off', { kernel, initrd, append, sm
     ...['-object', `memory-backend-memfd,id=ram,size=${memory}M,share=on`, '-m', String(memory), '-smp', String(smp)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-chardev', 'stdio,id=console', '-serial', 'chardev:console'],
-    ...['-kernel', kernel, '-initrd', initrd, '-append', append],
+    ...['-kernel', kernel, '-initrd', initrd, '-append', appendOf(guest, network)],
     ...['-netdev', [...tap, ...(smp === 1 ? [] : [`queues=${smp}`])].join()],
     ...['-device', nic.join()],
   ]
@@ -71,8 +89,9 @@ const PC = 'pc,usb=off,vmport=off,hpet=off'
 const MICROVM = 'microvm,pcie=on,pit=off,pic=off,rtc=off,ioapic2=off'
 
 export function commandOf(contender: Contender, guest: Guest): string[] {
-  if (contender === 'ours') return ours(guest)
-  return qemu(contender === 'microvm' ? MICROVM : PC, contender === 'user-space' ? 'off' : 'on', guest)
+  const network = networkOf(contender)
+  if (contender === 'ours') return ours(guest, network)
+  return qemu(contender === 'microvm' ? MICROVM : PC, contender === 'user-space' ? 'off' : 'on', guest, network)
 }
 
 /** As it would be typed. */

@@ -1,6 +1,6 @@
 // What a packet costs in notifications and exits: counted by the host's kernel, apart from the rates, which that slows.
 
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { type Counted, difference, Histogram } from './tracefs.ts'
 
 /** Over one stretch of traffic. */
@@ -41,15 +41,26 @@ interface Reading {
 
 const sum = (counted: Counted): number => [...counted.values()].reduce((all, hits) => all + hits, 0)
 
-export function doorbells(mmio: Counted): number {
+/** @param mmio by thread, type and address */
+export function doorbells(mmio: Counted, threads: ReadonlySet<number>): number {
   return sum(
     new Map(
       [...mmio].filter(([key]) => {
-        const [type, address] = key.split(',').map(Number) as [number, number]
-        return type === WRITE && !isApic(address)
+        const [thread, type, address] = key.split(',').map(Number) as [number, number, number]
+        return threads.has(thread) && type === WRITE && !isApic(address)
       }),
     ),
   )
+}
+
+/** Of these threads alone, without saying of which. */
+export function ofThreads(counted: Counted, threads: ReadonlySet<number>): Map<string, number> {
+  const found = new Map<string, number>()
+  for (const [key, hits] of counted) {
+    const [thread, what] = key.split(',') as [string, string]
+    if (threads.has(Number(thread))) found.set(what, (found.get(what) ?? 0) + hits)
+  }
+  return found
 }
 
 /** How often a thread has gone to sleep, and so has been woken. @param status of its /proc/PID/status */
@@ -59,31 +70,26 @@ export function sleepsOf(status: string): number {
   return Number(count)
 }
 
-/** Of the one guest that runs. It counts from its construction on. */
+/** It counts from its construction on, what all guests do. */
 export class Counters {
-  readonly #pid: number
-  readonly #ifname: string
-  readonly #mmio = new Histogram('kvm/kvm_mmio', 'type,gpa')
+  readonly #mmio = new Histogram('kvm/kvm_mmio', 'common_pid,type,gpa')
+  /** Not by threads: the kernel may put one off to a thread of its own. Guests without traffic get none. */
   readonly #messages = new Histogram('kvm/kvm_msi_set_irq', 'data')
-  readonly #exits = new Histogram('kvm/kvm_exit', 'exit_reason')
-  readonly #userExits = new Histogram('kvm/kvm_userspace_exit', 'reason')
+  readonly #exits = new Histogram('kvm/kvm_exit', 'common_pid,exit_reason')
+  readonly #userExits = new Histogram('kvm/kvm_userspace_exit', 'common_pid,reason')
 
-  /** @param pid of the VMM @param ifname of its tap */
-  constructor(pid: number, ifname: string) {
-    this.#pid = pid
-    this.#ifname = ifname
-  }
-
-  async during(body: () => Promise<void>): Promise<Counts> {
-    const before = this.#read()
+  /** @param pid of the VMM that has the traffic @param ifname of its tap */
+  async during(pid: number, ifname: string, body: () => Promise<void>): Promise<Counts> {
+    const threads = new Set(readdirSync(`/proc/${pid}/task`).map(Number))
+    const before = this.#read(pid, ifname)
     await body()
-    const after = this.#read()
-    const exits = difference(before.exits, after.exits)
-    const userExits = difference(before.userExits, after.userExits)
+    const after = this.#read(pid, ifname)
+    const exits = ofThreads(difference(before.exits, after.exits), threads)
+    const userExits = ofThreads(difference(before.userExits, after.userExits), threads)
     return {
       milliseconds: after.at - before.at,
       packets: after.packets - before.packets,
-      kicks: doorbells(difference(before.mmio, after.mmio)),
+      kicks: doorbells(difference(before.mmio, after.mmio), threads),
       calls: sum(difference(before.messages, after.messages)),
       exits: sum(exits),
       userExits: sum(userExits),
@@ -93,14 +99,14 @@ export class Counters {
     }
   }
 
-  #read(): Reading {
+  #read(pid: number, ifname: string): Reading {
     const packets = ['rx', 'tx'].map((way) =>
-      Number(readFileSync(`/sys/class/net/${this.#ifname}/statistics/${way}_packets`, 'utf8')),
+      Number(readFileSync(`/sys/class/net/${ifname}/statistics/${way}_packets`, 'utf8')),
     )
     return {
       at: performance.now(),
       packets: packets.reduce((all, count) => all + count),
-      wakeUps: sleepsOf(readFileSync(`/proc/${this.#pid}/task/${this.#pid}/status`, 'utf8')),
+      wakeUps: sleepsOf(readFileSync(`/proc/${pid}/task/${pid}/status`, 'utf8')),
       mmio: this.#mmio.read(),
       messages: this.#messages.read(),
       exits: this.#exits.read(),

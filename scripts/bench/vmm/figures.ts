@@ -1,17 +1,15 @@
 // Medians of all rounds, and ours as a multiple of each other's: by rounds, so that what slows a round slows both sides.
 
-import { type Interval, median, medianInterval } from '../statistics.ts'
+import { median, medianInterval } from '../statistics.ts'
 import { CONTENDERS, type Contender } from './contenders.ts'
 import { COUNTED } from './counts.ts'
 import type { VmmBench } from './inside.ts'
-import { type Measured, STAGES, type Stage } from './round.ts'
+import { atSamePace, type Pair, type Ratio, type Sample } from './pace.ts'
+import type { Boot, Moved, Of } from './round.ts'
+import { STAGES, type Stage } from './running-guest.ts'
 import { MODES, type Mode } from './traffic.ts'
 
 export type Group = 'stage' | 'rate' | 'count' | 'memory'
-
-export interface Ratio extends Interval {
-  median: number
-}
 
 /** One thing that was measured. */
 export interface Line {
@@ -20,7 +18,7 @@ export interface Line {
   group: Group
   title: string
   values: Partial<Record<Contender, number>>
-  /** Ours divided by theirs. */
+  /** Ours divided by theirs: the median of the rounds' ratios; of counts the ratio at the same pace. */
   ratios: Partial<Record<Contender, Ratio>>
 }
 
@@ -60,26 +58,59 @@ export const COUNT_TITLES: Readonly<Record<(typeof COUNTED)[number], string>> = 
 const MiB = 2 ** 20
 
 interface Wanted extends Pick<Line, 'id' | 'group' | 'title'> {
-  of: (measured: Measured) => number | undefined
+  /** Of each round the samples that there are. */
+  samples: (bench: Measured) => Of<Sample>[]
+  /** Whether the pace says more than the time at which a sample was taken. */
+  samePace: boolean
 }
 
+type Measured = Pick<VmmBench, 'boots' | 'traffic'>
+
+const NO_PACE = 0
+
+/** Of a round of this the samples, where `of` finds one. */
+function samplesOf<T>(round: Of<T>, of: (measured: T) => Sample | undefined): Of<Sample> {
+  const found = CONTENDERS.flatMap((contender) => {
+    const sample = round[contender] === undefined ? undefined : of(round[contender])
+    return sample === undefined ? [] : [[contender, sample] as const]
+  })
+  return Object.fromEntries(found)
+}
+
+const ofBoots = (of: (boot: Boot) => number) => ({
+  samePace: false,
+  samples: ({ boots }: Measured) =>
+    boots.map(({ booted }) => samplesOf(booted, (boot) => ({ count: of(boot), pace: NO_PACE }))),
+})
+
+const ofTraffic = (of: (moved: Moved) => Sample | undefined, samePace: boolean) => ({
+  samePace,
+  samples: ({ traffic }: Measured) => traffic.map((round) => samplesOf(round, of)),
+})
+
 const STAGE_LINES = STAGES.map(
-  (stage): Wanted => ({ id: stage, group: 'stage', title: STAGE_TITLES[stage], of: ({ stages }) => stages[stage] }),
+  (stage): Wanted => ({
+    id: stage,
+    group: 'stage',
+    title: STAGE_TITLES[stage],
+    ...ofBoots(({ stages }) => stages[stage]),
+  }),
 )
 
 const RATE_LINES = MODES.map((mode): Wanted => {
   const { unit, scale } = RATE_UNITS[mode]
-  const of = ({ rates }: Measured) => (rates[mode] === undefined ? undefined : rates[mode] * scale)
-  return { id: mode, group: 'rate', title: `${MODE_TITLES[mode]}, ${unit}`, of }
+  const of = ({ rates: { [mode]: rate } }: Moved) =>
+    rate === undefined ? undefined : { count: rate * scale, pace: NO_PACE }
+  return { id: mode, group: 'rate', title: `${MODE_TITLES[mode]}, ${unit}`, ...ofTraffic(of, false) }
 })
 
 const COUNT_LINES = MODES.flatMap((mode) =>
   COUNTED.map((what): Wanted => {
-    const of = ({ counts }: Measured) => {
-      const counted = counts[mode]
-      return counted === undefined ? undefined : counted[what] / counted.packets
-    }
-    return { id: `${mode} ${what}`, group: 'count', title: COUNT_TITLES[what], of }
+    const of = ({ counts: { [mode]: counted } }: Moved) =>
+      counted === undefined
+        ? undefined
+        : { count: counted[what] / counted.packets, pace: counted.milliseconds / 1000 / counted.packets }
+    return { id: `${mode} ${what}`, group: 'count', title: COUNT_TITLES[what], ...ofTraffic(of, true) }
   }),
 )
 
@@ -87,30 +118,35 @@ const PSS_LINE: Wanted = {
   id: 'pss',
   group: 'memory',
   title: 'Pss less guest RAM, MiB',
-  of: ({ pss }) => (pss.total - pss.ram) / MiB,
+  ...ofBoots(({ pss }) => (pss.total - pss.ram) / MiB),
 }
 
 /** Neither of both is as much as the other. */
 const divide = (ours: number, theirs: number): number => (ours === theirs ? 1 : ours / theirs)
 
-export function summarize({ rounds }: VmmBench): Line[] {
-  return [...STAGE_LINES, ...RATE_LINES, ...COUNT_LINES, PSS_LINE].flatMap(({ of, ...line }): Line[] => {
+function compare(pairs: readonly Pair[], samePace: boolean): Ratio {
+  if (samePace) return atSamePace(pairs)
+  const quotients = pairs.map(({ ours, theirs }) => divide(ours.count, theirs.count))
+  return { value: median(quotients), ...medianInterval(quotients) }
+}
+
+export function summarize(bench: Measured): Line[] {
+  return [...STAGE_LINES, ...RATE_LINES, ...COUNT_LINES, PSS_LINE].flatMap(({ samples, samePace, ...line }): Line[] => {
+    const rounds = samples(bench)
     const values: Line['values'] = {}
     const ratios: Line['ratios'] = {}
     for (const contender of CONTENDERS) {
-      const pairs = rounds.flatMap(({ measured: { ours, [contender]: theirs } }) => {
-        const [our, their] = [ours, theirs].map((measured) => (measured === undefined ? undefined : of(measured)))
-        return their === undefined ? [] : [{ our, their }]
-      })
-      if (pairs.length === 0) continue
-      values[contender] = median(pairs.map(({ their }) => their))
-      const quotients = pairs.flatMap(({ our, their }) => (our === undefined ? [] : [divide(our, their)]))
-      if (contender === 'ours' || quotients.length === 0) continue
-      ratios[contender] = { median: median(quotients), ...medianInterval(quotients) }
+      const counts = rounds.flatMap(({ [contender]: sample }) => sample?.count ?? [])
+      const pairs = rounds.flatMap(({ ours, [contender]: theirs }): Pair[] =>
+        ours && theirs ? [{ ours, theirs }] : [],
+      )
+      if (counts.length > 0) values[contender] = median(counts)
+      if (contender !== 'ours' && pairs.length > 0) ratios[contender] = compare(pairs, samePace)
     }
     return Object.keys(values).length === 0 ? [] : [{ ...line, values, ratios }]
   })
 }
 
 /** Of a Node.js that does nothing. */
-export const bareNodePss = ({ rounds }: VmmBench): number => median(rounds.map(({ bareNode }) => bareNode.total)) / MiB
+export const bareNodePss = ({ boots }: Pick<VmmBench, 'boots'>): number =>
+  median(boots.map(({ bareNode }) => bareNode.total)) / MiB

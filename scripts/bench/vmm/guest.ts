@@ -4,11 +4,11 @@ import { copyFileSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { type GuestInit, writeGuestInitramfs } from '../../guest/initramfs.ts'
 import { type GuestKernelName, provideKernel } from '../../lab/kernels.ts'
-import type { Guest } from './contenders.ts'
+import { type Guest, NETWORK_WORD, type Network } from './contenders.ts'
 
-export const HOST_ADDRESS = '10.7.0.1'
-const GUEST_ADDRESS = '10.7.0.2'
-export const PORT = '5433'
+const addressOf = (network: number | string, host: 1 | 2): string => `10.7.${network}.${host}`
+export const hostAddress = ({ number }: Network): string => addressOf(number, 1)
+export const portOf = ({ number }: Network): number => 5433 + number
 
 /** What begins a line of its console that is for us. */
 export const MARK = '@'
@@ -19,20 +19,27 @@ const APPEND = [
   'pci=noearly',
 ].join(' ')
 
+const [HOST, GUEST, GUEST_PORT] = [
+  addressOf('$network', 1),
+  addressOf('$network', 2),
+  `$((${portOf({ number: 0, ifname: '' })} + network))`,
+]
+
 /** virtio_net sets DRIVER_OK before insmod returns. */
 const INIT: GuestInit = {
   beforeDriver: `echo ${MARK}probe`,
   loaded: [
     `echo ${MARK}driver-ok`,
-    `ip addr add ${GUEST_ADDRESS}/24 dev eth0`,
+    `network=$(sed 's/.*${NETWORK_WORD}=//; s/ .*//' /proc/cmdline)`,
+    `ip addr add ${GUEST}/24 dev eth0`,
     'ip link set eth0 up',
     // busybox sends as many as it is to receive: one that is lost is not sent again.
-    `until ping -q -c 1 -W 1 ${HOST_ADDRESS} > /dev/null; do :; done`,
+    `until ping -q -c 1 -W 1 ${HOST} > /dev/null; do :; done`,
     `echo ${MARK}answered`,
     `echo "${MARK}features $(cat /sys/bus/virtio/devices/virtio0/features)"`,
     `echo "${MARK}vectors $(grep -c virtio0 /proc/interrupts)"`,
     `echo "${MARK}rings $(ethtool -g eth0 | awk '/^Current/ { now = 1 } now && /^[RT]X:/ { print $2 }' | tr '\\n' ' ')"`,
-    `traffic guest ${HOST_ADDRESS} ${PORT} &`,
+    `traffic guest ${HOST} ${GUEST_PORT} &`,
   ].join('\n'),
 }
 
@@ -43,7 +50,6 @@ export interface GuestOptions {
   traffic: string
   smp: number
   memory: number
-  ifname: string
   /** Where its files are put. */
   directory: string
 }

@@ -5,14 +5,17 @@ import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'no
 import { release, tmpdir } from 'node:os'
 import path from 'node:path'
 import type { GuestKernelName } from '../../lab/kernels.ts'
-import { type Contender, commandOf, orderOf, quote } from './contenders.ts'
+import { type Contender, commandOf, type Guest, orderOf, quote } from './contenders.ts'
 import { makeGuest } from './guest.ts'
-import { bareNode, type Pss } from './memory.ts'
-import { type Measured, measureOne, type RoundOptions } from './round.ts'
+import { bareNode } from './memory.ts'
+import { type BootRound, bootAlone, type Moved, type Of, trafficRound } from './round.ts'
+import { RunningGuest } from './running-guest.ts'
 import { mountTracing } from './tracefs.ts'
 import type { Mode } from './traffic.ts'
 
 export interface Settings {
+  /** Of boots, and of traffic. */
+  boots: number
   rounds: number
   contenders: readonly Contender[]
   modes: readonly Mode[]
@@ -20,16 +23,10 @@ export interface Settings {
   image: 'vmlinux' | 'vmlinuz'
   smp: number
   memory: number
-  rateMs: number
-  countMs: number
+  /** Of each traffic. */
+  milliseconds: number
   /** The program of traffic.c. */
   traffic: string
-}
-
-/** Of each contender once. */
-export interface Round {
-  measured: Partial<Record<Contender, Measured>>
-  bareNode: Pss
 }
 
 /** JSON-safe. */
@@ -41,8 +38,9 @@ export interface VmmBench {
   settings: Omit<Settings, 'traffic'>
   /** As they were typed. */
   commands: Partial<Record<Contender, string>>
-  rounds: Round[]
-  /** Boots that came to nothing, which `rounds` have a gap for. */
+  boots: BootRound[]
+  traffic: Of<Moved>[]
+  /** Boots that came to nothing, for which their round has a gap. */
   failures: { round: number; contender: Contender; message: string }[]
 }
 
@@ -56,47 +54,69 @@ function qemuVersion(): string {
   return /version (\d+\.\d+\.\d+)/.exec(stdout)?.[1] ?? 'unknown'
 }
 
-function tell(round: string, contender: Contender, { stages, rates }: Measured): void {
-  const moved = Object.entries(rates).map(([mode, rate]) => `${mode} ${Math.round(rate)}`)
-  say([`${round} ${contender}: first ping after ${Math.round(stages.answered)} ms`, ...moved].join(', '))
+/** What ends it later leaves the rounds that were. */
+function keep(bench: VmmBench, result: string): void {
+  writeFileSync(`${result}.partial`, JSON.stringify(bench))
+  renameSync(`${result}.partial`, result)
 }
 
-async function run({ traffic, ...settings }: Settings, result: string): Promise<void> {
+/** Round 0 is not kept: the first one to read a program waits for the lab's share. */
+async function measureBoots(bench: VmmBench, guest: Guest, program: string, keepThem: () => void): Promise<void> {
+  const { boots, contenders } = bench.settings
+  for (let i = 0; i <= boots; i++) {
+    const round: BootRound = { booted: {}, bareNode: await bareNode() }
+    for (const each of orderOf(i, contenders)) {
+      try {
+        const booted = await bootAlone(each, guest, program)
+        round.booted[each] = booted
+        say(`boot ${i} of ${boots}, ${each}: first ping after ${Math.round(booted.stages.answered)} ms`)
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error)
+        say(`boot ${i}, ${each} failed: ${message}`)
+        bench.failures.push({ round: i, contender: each, message })
+      }
+    }
+    if (i === 0) continue
+    bench.boots.push(round)
+    keepThem()
+  }
+}
+
+async function measureTraffic(bench: VmmBench, guest: Guest, program: string, keepThem: () => void): Promise<void> {
+  const { rounds, contenders, modes, milliseconds } = bench.settings
+  const running = new Map<Contender, RunningGuest>()
+  try {
+    for (const each of contenders) running.set(each, await RunningGuest.boot(each, guest, program))
+    for (let i = 0; i < rounds; i++) {
+      const guests = orderOf(i, contenders).map((each) => running.get(each) as RunningGuest)
+      bench.traffic.push(await trafficRound(guests, modes, milliseconds))
+      keepThem()
+      say(`traffic ${i + 1} of ${rounds}`)
+    }
+  } finally {
+    for (const each of running.values()) await each.close()
+  }
+}
+
+async function run({ traffic: program, ...settings }: Settings, result: string): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), 'bench-'))
   try {
     mountTracing()
-    const { kernel, image, smp, memory, contenders, modes, rateMs, countMs } = settings
-    const guest = await makeGuest({ kernel, image, traffic, smp, memory, ifname: 'bench0', directory })
-    const options: RoundOptions = { guest, traffic, rateMs, countMs, modes }
+    const { kernel, image, smp, memory, contenders } = settings
+    const guest = await makeGuest({ kernel, image, traffic: program, smp, memory, directory })
     const bench: VmmBench = {
       host: release(),
       node: process.version,
       qemu: qemuVersion(),
       settings,
       commands: Object.fromEntries(contenders.map((each) => [each, quote(commandOf(each, guest))])),
-      rounds: [],
+      boots: [],
+      traffic: [],
       failures: [],
     }
-    // The first one to read a program waits for the lab's share.
-    for (const each of contenders) tell('warm-up', each, await measureOne(each, { ...options, modes: [] }))
-    for (let i = 0; i < settings.rounds; i++) {
-      const round: Round = { measured: {}, bareNode: await bareNode() }
-      for (const each of orderOf(i, contenders)) {
-        try {
-          const measured = await measureOne(each, options)
-          round.measured[each] = measured
-          tell(`round ${i + 1} of ${settings.rounds},`, each, measured)
-        } catch (error) {
-          const message = error instanceof Error ? error.message : String(error)
-          say(`round ${i + 1}, ${each} failed: ${message}`)
-          bench.failures.push({ round: i + 1, contender: each, message })
-        }
-      }
-      bench.rounds.push(round)
-      // What ends it later leaves the rounds that were.
-      writeFileSync(`${result}.partial`, JSON.stringify(bench))
-      renameSync(`${result}.partial`, result)
-    }
+    const keepThem = () => keep(bench, result)
+    await measureTraffic(bench, guest, program, keepThem)
+    await measureBoots(bench, guest, program, keepThem)
   } finally {
     rmSync(directory, { recursive: true })
   }

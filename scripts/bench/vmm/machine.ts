@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { MARK } from './guest.ts'
 
 const NS_PER_MS = 1e6
-const BOOT_SECONDS = 180
+const BOOT_SECONDS = 360
 
 interface Mark {
   /** Milliseconds since the process was started. */

@@ -11,7 +11,7 @@ const COLOURS: Readonly<Record<Contender, string>> = { ours: '#27c', pc: '#888',
 /** As a multiple of QEMU pc; what is beyond ends there. */
 const MOST = 3
 
-export function plotVmm({ host, rounds }: VmmBench, lines: readonly Line[]): string {
+export function plotVmm({ host, traffic, boots }: VmmBench, lines: readonly Line[]): string {
   const bars = lines.flatMap(({ id, group, title, values }): Bar[] => {
     const { pc } = values
     if (pc === undefined || pc === 0) return []
@@ -24,5 +24,8 @@ export function plotVmm({ host, rounds }: VmmBench, lines: readonly Line[]): str
       return [i === 0 ? { ...bar, text, heading: of } : { ...bar, text }]
     })
   })
-  return barChart(`VMMs in QEMU that emulates the CPU; Linux ${host}, medians of ${rounds.length} rounds`, bars)
+  return barChart(
+    `VMMs in QEMU that emulates the CPU; Linux ${host}, medians of ${boots.length} boots and ${traffic.length} rounds of traffic`,
+    bars,
+  )
 }

@@ -2,9 +2,10 @@
 
 import { align } from '../align.ts'
 import { CONTENDERS, type Contender, TITLES } from './contenders.ts'
-import { bareNodePss, type Group, type Line, MODE_TITLES, type Ratio } from './figures.ts'
+import { bareNodePss, type Group, type Line, MODE_TITLES } from './figures.ts'
 import type { Verdict } from './goals.ts'
 import type { VmmBench } from './inside.ts'
+import type { Ratio } from './pace.ts'
 import type { Mode } from './traffic.ts'
 
 const WIDTH = 100
@@ -17,7 +18,7 @@ export function figure(value: number): string {
   return Math.abs(value) < 0.001 ? value.toExponential(1) : value.toPrecision(3)
 }
 
-const ratio = ({ median, low, high }: Ratio): string => `${median.toFixed(2)} [${low.toFixed(2)} ${high.toFixed(2)}]`
+const ratio = ({ value, low, high }: Ratio): string => `${value.toFixed(2)} [${low.toFixed(2)} ${high.toFixed(2)}]`
 
 const GROUPS: readonly { group: Group; heading: string }[] = [
   { group: 'stage', heading: "since the process's start" },
@@ -48,20 +49,28 @@ function rows(bench: VmmBench, lines: readonly Line[], contenders: readonly Cont
   })
 }
 
-/** At blanks, and behind commas where a word is longer than a line. */
-function wrapped(command: string): string[] {
+/** Into lines with room for `more`; `text` is cut behind each match of `parts`. */
+function wrapped(text: string, parts: RegExp, more: number): string[] {
   const lines = ['']
-  for (const [part] of command.matchAll(/[^ ,]+[ ,]*/g)) {
+  for (const [part] of text.matchAll(parts)) {
     const line = lines.at(-1) as string
-    if (line !== '' && line.length + part.trimEnd().length + INDENT.length + 4 > WIDTH) lines.push(part)
+    if (line !== '' && line.length + part.trimEnd().length + more > WIDTH) lines.push(part)
     else lines[lines.length - 1] += part
   }
-  return lines.map((line, i) => `${i === 0 ? '  ' : INDENT}${line.trimEnd()}${i < lines.length - 1 ? ' \\' : ''}`)
+  return lines.map((line) => line.trimEnd())
+}
+
+const prose = (text: string): string[] => wrapped(text, /\S+\s*/g, 0)
+
+/** To be typed: at blanks, and behind commas where a word is longer than a line. */
+function typed(command: string): string[] {
+  const lines = wrapped(command, /[^ ,]+[ ,]*/g, INDENT.length + 2)
+  return lines.map((line, i) => `${i === 0 ? '  ' : INDENT}${line}${i < lines.length - 1 ? ' \\' : ''}`)
 }
 
 /** Where guests found other NICs than the first one's: that must be known to judge the rest. */
-export function differences({ rounds }: VmmBench): string[] {
-  const first = rounds[0]?.measured
+export function differences({ boots }: VmmBench): string[] {
+  const first = boots[0]?.booted
   return CONTENDERS.flatMap((contender) => {
     const [ours, theirs] = [first?.ours?.facts, first?.[contender]?.facts]
     if (ours === undefined || theirs === undefined) return []
@@ -77,36 +86,54 @@ export function differences({ rounds }: VmmBench): string[] {
   })
 }
 
+function standing({ gate, reached, shown }: Verdict): string {
+  if (reached) return 'ok'
+  if (!shown) return 'unclear'
+  return gate ? 'FAILED' : 'missed'
+}
+
 function judgement(verdicts: readonly Verdict[]): string[] {
-  const said = ({ gate, reached }: Verdict): string => (reached ? 'ok' : gate ? 'FAILED' : 'missed')
   return align(
-    verdicts.map((each) => [said(each), each.what, figure(each.value), `${each.kind} ${each.limit}`]),
+    verdicts.map((each) => [
+      standing(each),
+      each.what,
+      figure(each.value),
+      `${each.kind} ${each.limit}`,
+      each.gate ? 'gates' : '',
+    ]),
     [0, 1, 3],
   )
 }
 
 export function tableOfVmm(bench: VmmBench, lines: readonly Line[], verdicts: readonly Verdict[]): string {
-  const { host, node, qemu, settings, commands, rounds, failures } = bench
+  const { host, node, qemu, settings, commands, boots, traffic, failures } = bench
   const contenders = CONTENDERS.filter((each) => commands[each] !== undefined)
   const short: Readonly<Record<Contender, string>> = { ours: 'ours', pc: 'pc', microvm: 'microvm', 'user-space': 'off' }
   const head = ['', ...contenders.map((each) => short[each]), 'ours / pc [95 %]', '/ microvm']
-  const confidence = lines.flatMap(({ ratios }) => (ratios.pc === undefined ? [] : [ratios.pc.confidence]))[0]
+  const confidence = lines.flatMap(({ group, ratios }) =>
+    group === 'rate' && ratios.pc ? ratios.pc.confidence : [],
+  )[0]
   const known = confidence === undefined ? '' : `, at ${(100 * confidence).toFixed(1)} %`
+  const processors = `${settings.smp} processor${settings.smp === 1 ? '' : 's'}`
   return [
-    `Guests with Linux ${settings.kernel} (${settings.image}), ${settings.smp} processor${settings.smp === 1 ? '' : 's'}, on Linux ${host} in QEMU that emulates its CPU:`,
-    `ratios mean something, absolute figures do not. QEMU ${qemu}, Node.js ${node}. Medians of ${rounds.length} rounds;`,
-    `ratios by rounds, with the interval of their median by order statistics${known}.`,
-    `ours: ${TITLES.ours}; pc and microvm: QEMU with vhost=on; off: QEMU pc with vhost=off.`,
+    ...prose(
+      `Guests with Linux ${settings.kernel} (${settings.image}), ${processors} and ${settings.memory} MiB, on Linux ${host} ` +
+        `in QEMU that emulates its CPU: ratios mean something, absolute figures do not. QEMU ${qemu}, Node.js ${node}. ` +
+        `Medians of ${boots.length} boots, and of ${traffic.length} rounds of traffic; ratios are medians of the rounds', ` +
+        `in their interval by order statistics${known}; of what a packet costs they are taken at the same pace ` +
+        `(covariance), in an interval of resampled rounds. ` +
+        `ours: ${TITLES.ours}; pc and microvm: QEMU with vhost=on; off: QEMU pc with vhost=off.`,
+    ),
     '',
     ...align([head, ...rows(bench, lines, contenders)], [0]),
     '',
     ...judgement(verdicts),
     ...differences(bench).map((line) => `note: ${line}`),
     ...failures.map(({ round, contender, message }) =>
-      `note: round ${round}, ${TITLES[contender]} failed: ${message.split('\n', 1)[0]}`.slice(0, WIDTH),
+      `note: boot ${round}, ${TITLES[contender]} failed: ${message.split('\n', 1)[0]}`.slice(0, WIDTH),
     ),
     '',
-    ...contenders.flatMap((each) => [`${TITLES[each]}:`, ...wrapped(commands[each] as string)]),
+    ...contenders.flatMap((each) => [`${TITLES[each]}:`, ...typed(commands[each] as string)]),
     '',
   ].join('\n')
 }

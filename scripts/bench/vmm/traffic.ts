@@ -5,7 +5,6 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
-import { PORT } from './guest.ts'
 
 /** Seen from the guest. */
 export const MODES = ['tcp-out', 'tcp-in', 'udp-out', 'udp-in', 'rr'] as const
@@ -13,14 +12,14 @@ export type Mode = (typeof MODES)[number]
 
 /** Connections open their windows, and rings fill, before anything is counted. */
 const SETTLE_MS = 300
-const PATIENCE_SECONDS = 60
+const PATIENCE_SECONDS = 120
 
 export class Traffic {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>
   readonly #lines: AsyncIterator<string>
 
-  constructor(program: string) {
-    this.#child = spawn(program, ['host', PORT], { stdio: ['pipe', 'pipe', 'inherit'] })
+  constructor(program: string, port: number) {
+    this.#child = spawn(program, ['host', String(port)], { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
   }
 
