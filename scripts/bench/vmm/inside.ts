@@ -86,7 +86,10 @@ async function measureTraffic(bench: VmmBench, guest: Guest, program: string, ke
   const { rounds, contenders, modes, milliseconds } = bench.settings
   const running = new Map<Contender, RunningGuest>()
   try {
-    for (const each of contenders) running.set(each, await RunningGuest.boot(each, guest, program))
+    for (const each of contenders) {
+      running.set(each, await RunningGuest.boot(each, guest, program))
+      say(`${each} waits for traffic`)
+    }
     for (let i = 0; i < rounds; i++) {
       const guests = orderOf(i, contenders).map((each) => running.get(each) as RunningGuest)
       bench.traffic.push(await trafficRound(guests, modes, milliseconds))
