@@ -274,7 +274,7 @@ describe('the contenders', () => {
   })
 
   it('have command lines that can be typed', () => {
-    assert.equal(quote(['a', 'b c', "d'e"]), "a 'b c' 'd'\\''e'")
+    assert.equal(quote(['a=1,b', 'b c', "d'e", '$f']), `a=1,b "b c" "d'e" '$f'`)
   })
 })
 

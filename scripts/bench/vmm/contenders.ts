@@ -94,9 +94,13 @@ export function commandOf(contender: Contender, guest: Guest): string[] {
   return qemu(contender === 'microvm' ? MICROVM : PC, contender === 'user-space' ? 'off' : 'on', guest, network)
 }
 
+function quoted(word: string): string {
+  if (/^[\w./:=,+-]+$/.test(word)) return word
+  return /["$`\\!]/.test(word) ? `'${word.replaceAll("'", "'\\''")}'` : `"${word}"`
+}
+
 /** As it would be typed. */
-export const quote = (command: readonly string[]): string =>
-  command.map((word) => (/^[\w./:=,+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')
+export const quote = (command: readonly string[]): string => command.map(quoted).join(' ')
 
 /** Each round begins with another one. */
 export function orderOf(round: number, contenders: readonly Contender[] = CONTENDERS): Contender[] {

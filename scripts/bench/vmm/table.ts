@@ -62,10 +62,15 @@ function wrapped(text: string, parts: RegExp, more: number): string[] {
 
 const prose = (text: string): string[] => wrapped(text, /\S+\s*/g, 0)
 
-/** To be typed: at blanks, and behind commas where a word is longer than a line. */
+/** To be typed: cut at blanks, within double quotes too, and behind commas where a word is longer than a line. */
 function typed(command: string): string[] {
   const lines = wrapped(command, /[^ ,]+[ ,]*/g, INDENT.length + 2)
-  return lines.map((line, i) => `${i === 0 ? '  ' : INDENT}${line}${i < lines.length - 1 ? ' \\' : ''}`)
+  const amidWord = (line: string | undefined): boolean => line?.endsWith(',') ?? false
+  return lines.map((line, i) => {
+    const indent = i === 0 ? '  ' : amidWord(lines[i - 1]) ? '' : INDENT
+    const more = i === lines.length - 1 ? '' : amidWord(line) ? '\\' : ' \\'
+    return indent + line + more
+  })
 }
 
 /** Where guests found other NICs than the first one's: that must be known to judge the rest. */
