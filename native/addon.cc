@@ -15,6 +15,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   vhostnet::wrap::export_vcpu(env, exports);
   vhostnet::wrap::export_registers(env, exports);
   vhostnet::wrap::export_ring(env, exports);
+  vhostnet::wrap::export_sampler(env, exports);
   return exports;
 }
 

@@ -1,5 +1,6 @@
 // The contract between a virtio-net device and where its packets go.
 
+import type { RingFaultCause } from '../virtio/ring-fault.ts'
 import type { Vring } from '../virtio/vring.ts'
 
 /** What a queue pair runs with. */
@@ -18,12 +19,32 @@ export type RingName = 'rx' | 'tx'
 /** The available index that each ring goes on from. */
 export type PairBases = Record<RingName, number>
 
+/** Why a ring cannot go on, beyond what is wrong with any ring. */
+export type NetRingFaultCause =
+  | RingFaultCause
+  /** A buffer to send has room for the device to write, or one to receive into something to read. */
+  | 'writable-in-tx'
+  | 'readable-in-rx'
+  /** A buffer to send of no bytes, or one to receive into without room. */
+  | 'empty-buffer'
+  /** A frame to send that ends within its virtio-net header. */
+  | 'short-header'
+  /** The checksum that is to be made lies behind the frame. */
+  | 'header-beyond-frame'
+  /** Whoever serves it is at work and finishes nothing, though nothing is wrong with what comes next. */
+  | 'no-progress'
+  /** Whoever serves it gave up, though nothing is wrong with what is there now. */
+  | 'unknown'
+
 /** A ring could not go on. */
 export interface RingFault {
   pair: number
   ring: RingName
-  /** Error messages the kernel counted since the last fault. */
+  /** Error messages the kernel counted since the last fault; 0 where it said nothing. */
   errors: number
+  cause: NetRingFaultCause
+  /** What is wrong, in words. */
+  message: string
 }
 
 /** Which frames the driver wants, by their destination. Broadcast is always among them. */
@@ -39,6 +60,8 @@ export interface RxFilter {
 
 export interface NetBackendEvents {
   fault: [RingFault]
+  /** Where packets go is there no more. */
+  gone: []
 }
 
 /** Moves the packets of a virtio-net device. Everything here is synchronous: a guest may be waiting for it. */

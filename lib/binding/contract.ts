@@ -14,6 +14,7 @@ import type {
   NativeMapping,
   NativePoller,
   NativeRing,
+  NativeSampler,
   RingConfig,
   RingLoopConfig,
   TunInterface,
@@ -147,6 +148,29 @@ export interface Binding extends MachineBinding {
   /** Whether the poller keeps the event loop alive; it does not when made. */
   pollerRef(poller: NativePoller, keepAlive: boolean): void
   closePoller(poller: NativePoller): void
+
+  /**
+   * `suspect` is called on this thread for a ring whose used index stands still amid work, with the nanoseconds for which
+   * its worker ran meanwhile. It does not keep the event loop alive.
+   */
+  samplerCreate(suspect: (id: number, cpuNs: number) => void): NativeSampler
+  /** Offsets are those of the indexes. */
+  samplerWatch(
+    sampler: NativeSampler,
+    id: number,
+    worker: number,
+    avail: NativeMapping,
+    availOffset: number,
+    used: NativeMapping,
+    usedOffset: number,
+  ): void
+  samplerForget(sampler: NativeSampler, id: number): void
+  closeSampler(sampler: NativeSampler): void
+  /** sched_setaffinity(2) of any thread. */
+  schedSetaffinity(tid: number, cpus: Uint32Array): void
+  schedGetaffinity(tid: number): number[]
+  /** Nanoseconds for which a thread ran, by /proc/TID/schedstat. */
+  threadCpuTime(tid: number): number
 
   ringCreate(config: RingConfig): NativeRing
   /** Kicks go to another eventfd from now on, which is kept open as the one before was. */

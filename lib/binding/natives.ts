@@ -17,6 +17,11 @@ export interface NativePoller {
   readonly [kind]: 'poller'
 }
 
+/** A thread that looks at rings for the thread that made it. */
+export interface NativeSampler {
+  readonly [kind]: 'sampler'
+}
+
 /** The driver's end of one split virtqueue. */
 export interface NativeRing {
   readonly [kind]: 'ring'

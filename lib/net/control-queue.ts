@@ -12,7 +12,7 @@ import {
   VIRTIO_NET_OK,
 } from '../abi/virtio-net-control.ts'
 import type { DescriptorChain } from '../virtio/index.ts'
-import { RingFault } from '../virtio/ring-fault.ts'
+import { BrokenRing } from '../virtio/ring-fault.ts'
 import { offloadsOf } from './offloads.ts'
 import { parseMacTables, type RxModes } from './rx-filter.ts'
 
@@ -140,9 +140,9 @@ export class ControlQueue {
     this.#target = target
   }
 
-  /** @throws {RingFault} `no-room-for-answer` */
+  /** @throws {BrokenRing} `no-room-for-answer` */
   serve(chain: DescriptorChain): void {
-    if (chain.writable === 0) throw new RingFault('no-room-for-answer', 'a control command has no byte for its answer')
+    if (chain.writable === 0) throw new BrokenRing('no-room-for-answer', 'a control command has no byte for its answer')
     chain.write(Uint8Array.of(this.#execute(chain) ? VIRTIO_NET_OK : VIRTIO_NET_ERR))
   }
 

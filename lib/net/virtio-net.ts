@@ -4,8 +4,8 @@ import { VIRTIO_ID_NET, VIRTIO_NET_F, VIRTIO_NET_F_NEEDS } from '../abi/virtio-n
 import { VIRTIO_NET_S } from '../abi/virtio-net-control.ts'
 import { formatMac } from '../address.ts'
 import type { NetBackend, RingFault, RingName } from '../backend/net-backend.ts'
-import { QueueError } from '../errors.ts'
 import {
+  BrokenRing,
   featureNames,
   type QueueService,
   VirtioDevice,
@@ -64,8 +64,9 @@ export class VirtioNetDevice extends VirtioDevice {
   #serving: { queue: Virtqueue; service: QueueService } | undefined
   #rxModes: RxModes = UNFILTERED
   #offloads = 0n
-  /** Whether the cable is in, and whether the network at its other end is up. */
+  /** Whether the cable is in, whether there is a network at its other end, and whether that is up. */
   #pluggedIn = true
+  #networked = true
   #hostLink = true
   #activations = 0
 
@@ -105,15 +106,20 @@ export class VirtioNetDevice extends VirtioDevice {
       setOffloads: (offloads) => this.#setOffloads(offloads),
     })
     backend.on('fault', this.#onFault)
+    backend.on('gone', this.#onGone)
   }
 
   /** The driver has to begin anew: no ring is the same after it was broken. */
-  readonly #onFault = ({ pair, ring, errors }: RingFault): void => {
-    const message = `the backend cannot go on with the ${ring} ring of pair ${pair}: ${errors} errors`
-    this.fault(
-      new QueueError('ERR_QUEUE_BROKEN', message, { context: { pair, ring, errors } }),
-      this.queues[2 * pair + (ring === 'rx' ? 0 : 1)],
-    )
+  readonly #onFault = ({ pair, ring, cause, message }: RingFault): void => {
+    const fault = new BrokenRing(cause, `pair ${pair}: ${message}`)
+    this.fault(fault, this.queues[2 * pair + (ring === 'rx' ? 0 : 1)])
+  }
+
+  /** The guest loses its link, and its rings stand where they are until there is a network again. */
+  readonly #onGone = (): void => {
+    this.#networked = false
+    this.#quietly(() => this.#pairs.setLink(false))
+    this.#showLink()
   }
 
   /** What the driver can use: with one pair agreed on, the control queue comes right behind it (section 5.1.2). */
@@ -212,7 +218,7 @@ export class VirtioNetDevice extends VirtioDevice {
    */
   setLink(up: boolean): void {
     try {
-      this.#pairs.setLink(up)
+      this.#pairs.setLink(up && this.#networked)
       this.#pluggedIn = up
     } catch (error) {
       this.#pluggedIn = false
@@ -229,7 +235,7 @@ export class VirtioNetDevice extends VirtioDevice {
   }
 
   #showLink(): void {
-    this.#config.setStatus(LINK_UP, this.#pluggedIn && this.#hostLink)
+    this.#config.setStatus(LINK_UP, this.#pluggedIn && this.#networked && this.#hostLink)
   }
 
   /**
@@ -272,6 +278,7 @@ export class VirtioNetDevice extends VirtioDevice {
   override close(): void {
     super.close()
     this.#backend.off('fault', this.#onFault)
+    this.#backend.off('gone', this.#onGone)
   }
 }
 

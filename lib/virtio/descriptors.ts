@@ -5,7 +5,7 @@ import { VRING_DESC_F, VRING_DESC_SIZE } from '../abi/virtio.ts'
 import type { GuestMemory } from '../memory/index.ts'
 import { DescriptorChain } from './chain.ts'
 import { type Piece, piecesOf } from './guest-bytes.ts'
-import { RingFault } from './ring-fault.ts'
+import { BrokenRing } from './ring-fault.ts'
 
 /**
  * Descriptors in a chain, those of an indirect table included: as many as vhost takes (drivers/vhost/net.c: UIO_MAXIOV).
@@ -54,10 +54,10 @@ export class DescriptorReader {
     }
   }
 
-  /** @throws {RingFault} */
+  /** @throws {BrokenRing} */
   chain(head: number): DescriptorChain {
     if (head >= this.#ring.entries) {
-      throw new RingFault('head-out-of-range', `the head ${head} in a ring of ${this.#ring.entries}`)
+      throw new BrokenRing('head-out-of-range', `the head ${head} in a ring of ${this.#ring.entries}`)
     }
     const readable: Piece[] = []
     const writable: Piece[] = []
@@ -67,7 +67,7 @@ export class DescriptorReader {
     for (let index = head; ; ) {
       const { address, length, flags, next } = this.#read(table, index)
       if (++count > MAX_DESCRIPTORS) throw tooLong()
-      if (++inTable > table.entries) throw new RingFault('chain-loop', `descriptor ${index} comes again`)
+      if (++inTable > table.entries) throw new BrokenRing('chain-loop', `descriptor ${index} comes again`)
       if (flags & INDIRECT) {
         // Its own WRITE is ignored (section 2.7.5.3.2).
         this.#checkIndirect(table, flags)
@@ -79,10 +79,10 @@ export class DescriptorReader {
       const pieces = this.#pieces(address, length)
       if (flags & WRITE) writable.push(...pieces)
       else if (writable.length === 0) readable.push(...pieces)
-      else throw new RingFault('readable-after-writable', `descriptor ${index}`)
+      else throw new BrokenRing('readable-after-writable', `descriptor ${index}`)
       if ((flags & NEXT) === 0) return new DescriptorChain(this.#memory, head, count, readable, writable)
       if (next >= table.entries) {
-        throw new RingFault('next-out-of-range', `descriptor ${next} behind ${index} in a table of ${table.entries}`)
+        throw new BrokenRing('next-out-of-range', `descriptor ${next} behind ${index} in a table of ${table.entries}`)
       }
       index = next
     }
@@ -101,18 +101,18 @@ export class DescriptorReader {
 
   #checkIndirect(table: Table, flags: number): void {
     if (!this.#indirect) {
-      throw new RingFault('indirect-not-agreed', 'a descriptor is indirect without INDIRECT_DESC')
+      throw new BrokenRing('indirect-not-agreed', 'a descriptor is indirect without INDIRECT_DESC')
     }
     if (table !== this.#ring) {
-      throw new RingFault('indirect-in-indirect', 'an indirect table has an indirect descriptor')
+      throw new BrokenRing('indirect-in-indirect', 'an indirect table has an indirect descriptor')
     }
     if (flags & NEXT)
-      throw new RingFault('indirect-with-next', 'an indirect descriptor says that another comes behind it')
+      throw new BrokenRing('indirect-with-next', 'an indirect descriptor says that another comes behind it')
   }
 
   #indirectTable(address: bigint, length: number): Table {
     if (length === 0 || length % VRING_DESC_SIZE !== 0) {
-      throw new RingFault('indirect-table-size', `an indirect table of ${length} bytes`)
+      throw new BrokenRing('indirect-table-size', `an indirect table of ${length} bytes`)
     }
     this.#pieces(address, length)
     const entries = length / VRING_DESC_SIZE
@@ -131,10 +131,10 @@ export class DescriptorReader {
   #pieces(address: bigint, length: number): Piece[] {
     const pieces = piecesOf(this.#memory, address, length)
     if (pieces !== undefined) return pieces
-    throw new RingFault('outside-memory', `[0x${address.toString(16)}, +0x${length.toString(16)}) is not guest memory`)
+    throw new BrokenRing('outside-memory', `[0x${address.toString(16)}, +0x${length.toString(16)}) is not guest memory`)
   }
 }
 
-function tooLong(): RingFault {
-  return new RingFault('chain-too-long', `a chain of more than ${MAX_DESCRIPTORS} descriptors`)
+function tooLong(): BrokenRing {
+  return new BrokenRing('chain-too-long', `a chain of more than ${MAX_DESCRIPTORS} descriptors`)
 }

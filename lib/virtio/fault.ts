@@ -1,7 +1,7 @@
 // Why a device needs a reset.
 
 import { VhostNetError } from '../errors.ts'
-import { RingFault } from './ring-fault.ts'
+import { BrokenRing } from './ring-fault.ts'
 
 export interface DeviceFault {
   /** A {@link RingFaultCause}; the code of another error of this package; else `'device'`. */
@@ -17,6 +17,6 @@ export function faultOf(error: unknown, queue: number | undefined): DeviceFault 
 }
 
 function causeOf(error: unknown): string {
-  if (error instanceof RingFault) return error.fault
+  if (error instanceof BrokenRing) return error.fault
   return error instanceof VhostNetError ? error.code : 'device'
 }

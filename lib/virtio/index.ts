@@ -22,7 +22,7 @@ export {
   withFeatureWord,
 } from './features.ts'
 export { QueueService, type QueueServiceOptions } from './queue-service.ts'
-export type { RingFaultCause } from './ring-fault.ts'
+export { BrokenRing, type RingFaultCause } from './ring-fault.ts'
 export { SplitRing, type SplitRingOptions, type SplitRingPlace } from './split-ring.ts'
 export type { Virtqueue, VirtqueueState, VringPart } from './virtqueue.ts'
 export type { Vring } from './vring.ts'

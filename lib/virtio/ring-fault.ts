@@ -20,11 +20,11 @@ export type RingFaultCause =
   /** A request has no byte that the device could write its answer to. */
   | 'no-room-for-answer'
 
-/** `ERR_QUEUE_BROKEN` with its cause. */
-export class RingFault extends QueueError {
-  readonly fault: RingFaultCause
+/** `ERR_QUEUE_BROKEN` with its cause; a device may have causes of its own. */
+export class BrokenRing<Cause extends string = RingFaultCause> extends QueueError {
+  readonly fault: Cause
 
-  constructor(fault: RingFaultCause, message: string) {
+  constructor(fault: Cause, message: string) {
     super('ERR_QUEUE_BROKEN', message, { context: { fault } })
     this.fault = fault
   }

@@ -15,7 +15,7 @@ import { VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY, VRING_USED_OVERHEAD
 import type { GuestMemory } from '../memory/index.ts'
 import type { DescriptorChain } from './chain.ts'
 import { DescriptorReader } from './descriptors.ts'
-import { RingFault } from './ring-fault.ts'
+import { BrokenRing } from './ring-fault.ts'
 
 const u16 = (value: number): number => value & 0xffff
 
@@ -76,12 +76,12 @@ export class SplitRing {
     this.#elements = new Uint32Array(usedBytes.buffer, usedBytes.byteOffset + 4, (sizes.used - VRING_USED_OVERHEAD) / 4)
   }
 
-  /** Takes the next buffer; undefined where there is none. @throws {RingFault} */
+  /** Takes the next buffer; undefined where there is none. @throws {BrokenRing} */
   take(): DescriptorChain | undefined {
     const waiting = u16(Atomics.load(this.#avail, IDX) - this.#next)
     if (waiting === 0) return undefined
     if (waiting > this.#num) {
-      throw new RingFault('avail-index', `the available index is ${waiting} ahead in a ring of ${this.#num}`)
+      throw new BrokenRing('avail-index', `the available index is ${waiting} ahead in a ring of ${this.#num}`)
     }
     const head = Atomics.load(this.#avail, ENTRIES + (this.#next % this.#num))
     const chain = this.#reader.chain(head)

@@ -14,5 +14,6 @@ void export_kvm(Napi::Env env, Napi::Object exports);
 void export_vcpu(Napi::Env env, Napi::Object exports);
 void export_registers(Napi::Env env, Napi::Object exports);
 void export_ring(Napi::Env env, Napi::Object exports);
+void export_sampler(Napi::Env env, Napi::Object exports);
 
 }  // namespace vhostnet::wrap

@@ -15,7 +15,7 @@ import {
 import { setImmediate } from 'node:timers/promises'
 import { F_SEAL, MFD_HUGE_SHIFT, MFD_HUGETLB } from '../../lib/abi/mman.ts'
 import { vringSizes } from '../../lib/abi/virtio.ts'
-import { VhostNetBackend } from '../../lib/backend/index.ts'
+import { type RingFault, VhostNetBackend } from '../../lib/backend/index.ts'
 import { binding } from '../../lib/binding/index.ts'
 import { Driver } from '../../lib/driver/index.ts'
 import { GuestMemoryError, SystemCallError } from '../../lib/errors.ts'
@@ -457,7 +457,8 @@ describe('guest memory under vhost', () => {
       const keepAlive = watchReadable(rx!.call, () => rx!.call.read(), { keepAlive: true })
       memory.removeRegion(high.guestAddress)
       send()
-      assert.deepEqual(await fault, [{ pair: 0, ring: 'tx', errors: 1 }])
+      const [{ message: _, ...found }] = (await fault) as [RingFault]
+      assert.deepEqual(found, { pair: 0, ring: 'tx', errors: 1, cause: 'outside-memory' })
       keepAlive.stop()
       assert.equal(bytes.getUint16(used + 2, true), 1)
       await mapped([64 * KiB])

@@ -264,19 +264,30 @@ describe('queue pairs of a virtio-net device', () => {
 
     it('while they run: the device needs a reset, with the ring as its cause', () => {
       make(2).up()
-      rig.backend.emit('fault', { pair: 0, ring: 'tx', errors: 2 })
+      rig.backend.emit('fault', { pair: 0, ring: 'tx', errors: 2, cause: 'chain-loop', message: 'it comes again' })
       const { fault } = rig.device.inspect()
-      assert.deepEqual([fault?.cause, fault?.queue], ['ERR_QUEUE_BROKEN', 1])
+      assert.deepEqual([fault?.cause, fault?.queue, fault?.message], ['chain-loop', 1, 'pair 0: it comes again'])
       assert.equal(rig.backend.running(0), false)
       rig.up()
       assert.equal(rig.backend.running(0), true)
     })
   })
 
+  it('stand while the network is gone, of which the guest is told, and which no cable brings back', () => {
+    make(2).up()
+    rig.backend.emit('gone')
+    assert.deepEqual([rig.device.inspect().link.up, rig.backend.running(0)], [false, false])
+    assert.equal(rig.guest.status & NEEDS_RESET, 0)
+    rig.device.setLink(true)
+    assert.deepEqual([rig.device.inspect().link.up, rig.backend.running(0)], [false, false])
+    rig.up()
+    assert.equal(rig.backend.running(0), false)
+  })
+
   it('leave a backend alone that outlives the device', () => {
     make(1).up()
     rig.device.close()
-    assert.equal(rig.backend.listenerCount('fault'), 0)
+    assert.equal(rig.backend.listenerCount('fault') + rig.backend.listenerCount('gone'), 0)
     assert.equal(rig.backend.running(0), false)
     assert.equal(rig.backend.closed, false)
   })

@@ -8,7 +8,7 @@ import { BufferMemory, type GuestMemory, type MemoryRegion } from '../../lib/mem
 import { MAX_DESCRIPTORS } from '../../lib/virtio/descriptors.ts'
 import { piecesOf } from '../../lib/virtio/guest-bytes.ts'
 import type { DescriptorChain, RingFaultCause } from '../../lib/virtio/index.ts'
-import { RingFault } from '../../lib/virtio/ring-fault.ts'
+import { BrokenRing } from '../../lib/virtio/ring-fault.ts'
 import { passesEvent, SplitRing } from '../../lib/virtio/split-ring.ts'
 import { type Buffer, GuestRing } from '../support/guest-ring.ts'
 import { passesEvent as passesEventSpeltOut } from '../support/ring-device.ts'
@@ -388,7 +388,7 @@ describe('the device end of a split virtqueue', () => {
       assert.throws(
         () => ring.take(),
         (error) => {
-          assert.ok(error instanceof RingFault, String(error))
+          assert.ok(error instanceof BrokenRing, String(error))
           assert.deepEqual([error.code, error.fault, error.context.fault], ['ERR_QUEUE_BROKEN', cause, cause])
           if (message !== undefined) assert.match(error.message, message)
           return true
@@ -529,7 +529,7 @@ describe('the device end of a split virtqueue', () => {
           ring.giveBack(chain)
         } catch (error) {
           // Also what BufferMemory says of a range that is not within it: that would be our mistake.
-          assert.ok(error instanceof RingFault, String(error))
+          assert.ok(error instanceof BrokenRing, String(error))
           seen.add(error.fault)
         }
       }),

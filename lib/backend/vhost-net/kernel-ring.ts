@@ -5,21 +5,20 @@ import { vringSizes } from '../../abi/virtio.ts'
 import { EventFd, watchReadable } from '../../event/index.ts'
 import type { Tap } from '../../host/tap.ts'
 import type { VhostNet } from '../../host/vhost-net.ts'
-import type { NativeMemory } from '../../memory/index.ts'
 import { Teardown } from '../../teardown.ts'
 import type { Vring } from '../../virtio/vring.ts'
 import type { RingName } from '../net-backend.ts'
+import { RingHealth, type RingHealthOptions } from './health.ts'
 
 const INDEX: Readonly<Record<RingName, number>> = { rx: VHOST_NET_VQ_RX, tx: VHOST_NET_VQ_TX }
 
-export interface KernelRingOptions {
-  ring: RingName
+/** `idx` of the used ring, behind `flags` (virtio 1.x section 2.7.8). */
+const USED_IDX = 2
+
+export interface KernelRingOptions extends Omit<RingHealthOptions, 'base'> {
   /** For messages: `'pair 0 rx'`. */
   name: string
-  memory: NativeMemory
   vhost: VhostNet
-  /** Messages that the kernel counted on the err eventfd. */
-  failed: (errors: number) => void
 }
 
 /** The ring owns its err eventfd; the vhost-net fd, kick and call are lent to it. */
@@ -30,6 +29,8 @@ export class KernelRing {
   readonly error: EventFd
   readonly #options: KernelRingOptions
   readonly #wired = new Teardown()
+  readonly #health: RingHealth
+  #vring: Vring | undefined
   #attached = false
 
   /** @throws {SystemCallError} `EMFILE` */
@@ -37,6 +38,7 @@ export class KernelRing {
     this.#options = options
     this.name = options.name
     this.index = INDEX[options.ring]
+    this.#health = new RingHealth({ ...options, base: () => this.base() })
     this.error = EventFd.create(`${options.name} err`)
   }
 
@@ -79,9 +81,13 @@ export class KernelRing {
     undo.add(() => vhost.setVringErr(index, null))
     const watch = watchReadable(error, () => {
       const count = Number(error.read())
-      if (count > 0) this.#options.failed(count)
+      if (count > 0) this.#health.failed(count)
     })
     undo.add(() => watch.stop())
+    this.#vring = vring
+    undo.add(() => {
+      this.#vring = undefined
+    })
   }
 
   /** The kernel forgets it; without effect where it knows nothing of it. */
@@ -89,9 +95,18 @@ export class KernelRing {
     this.#wired.run()
   }
 
-  /** VHOST_NET_SET_BACKEND: the worker serves it from now on. @throws {SystemCallError} */
-  attach(tap: Tap): void {
-    this.#options.vhost.setBackend(this.index, tap)
+  /**
+   * VHOST_NET_SET_BACKEND: the worker serves it from now on; once it is wired.
+   * @throws {SystemCallError}
+   */
+  attach(tap: Tap, features: bigint): void {
+    this.#health.begin(this.#vring as Vring, features)
+    try {
+      this.#options.vhost.setBackend(this.index, tap)
+    } catch (error) {
+      this.#health.end()
+      throw error
+    }
     this.#attached = true
   }
 
@@ -99,7 +114,16 @@ export class KernelRing {
   detach(): void {
     if (!this.#attached) return
     this.#attached = false
+    this.#health.end()
     this.#options.vhost.setBackend(this.index, null)
+  }
+
+  /** How many buffers the worker has returned, modulo 2¹⁶; 0 where there is no ring. */
+  usedIndex(): number {
+    if (this.#vring === undefined) return 0
+    const bytes = Buffer.alloc(2)
+    this.#options.memory.read(this.#vring.used + USED_IDX, bytes)
+    return bytes.readUInt16LE()
   }
 
   /** The available index that comes next: exact only while it is not attached. @throws {SystemCallError} */

@@ -1,9 +1,10 @@
 // One queue pair in the kernel: a vhost-net fd and a tap queue, started and stopped in the order the kernel asks for.
 
 import { VHOST_NET_VQ_RX, VHOST_NET_VQ_TX } from '../../abi/vhost.ts'
-import { FeatureNegotiationError, StateError } from '../../errors.ts'
+import { FeatureNegotiationError, StateError, UnsupportedError } from '../../errors.ts'
 import { knownFeatures } from '../../host/probe.ts'
 import type { VhostNet } from '../../host/vhost-net.ts'
+import type { VhostWorker } from '../../host/vhost-worker.ts'
 import type { NativeMemory } from '../../memory/index.ts'
 import { checkBigInt } from '../../options.ts'
 import { Teardown } from '../../teardown.ts'
@@ -21,6 +22,7 @@ import {
   vnetHdrSize,
   whyNotServed,
 } from './features.ts'
+import type { RingFinding } from './health.ts'
 import { KernelRing } from './kernel-ring.ts'
 import type { TapQueue, TapQueueState } from './tap-queue.ts'
 import { setSndbuf } from './tap-settings.ts'
@@ -31,6 +33,8 @@ export interface QueuePairOptions {
   queue: TapQueue
   /** With an owner, hence a worker. */
   vhost: VhostNet
+  /** Undefined where nobody knows which thread it is. */
+  worker: VhostWorker | undefined
   /** TUN_F_* that the tap knows. */
   offloads: number
   /** Undefined where it stays as it is. */
@@ -40,6 +44,8 @@ export interface QueuePairOptions {
   /** The features that the other pairs run with; undefined where none runs. */
   agreed: () => bigint | undefined
   fault: (fault: RingFault) => void
+  /** The tap is there no more. */
+  gone: () => void
 }
 
 /** What one queue pair is now; JSON-safe. */
@@ -56,6 +62,8 @@ export interface QueuePairState {
   attached: boolean
   tap: TapQueueState
   poll_us: number
+  /** The thread that moves its packets, and the CPUs that may run it; null where nobody knows which it is, or once closed. */
+  worker: { tid: number; cpus: number[] } | null
   /** Numbers of the open files by what they are for; null once closed. */
   fds: { tap: number; vhost: number; rx_err: number; tx_err: number } | null
 }
@@ -77,20 +85,33 @@ export class QueuePair {
 
   /** Opens all that it takes, so that `start` is cheap. @throws {SystemCallError} */
   constructor(options: QueuePairOptions) {
-    const { index, memory, vhost, fault } = options
     this.#options = options
-    this.#name = `pair ${index}`
-    const ring = (ring: RingName): KernelRing => {
-      const failed = (errors: number): void => fault({ pair: index, ring, errors })
-      return this.#opened.own(new KernelRing({ ring, name: `${this.#name} ${ring}`, memory, vhost, failed }))
-    }
+    this.#name = `pair ${options.index}`
     try {
-      this.#vhostMask = knownFeatures(vhost)
+      this.#vhostMask = knownFeatures(options.vhost)
       if (options.pollUs > 0) this.setPollUs(options.pollUs)
-      this.#rings = { rx: ring('rx'), tx: ring('tx') }
+      const rx = this.#openRing('rx', () => false)
+      let received = 0
+      const tx = this.#openRing('tx', () => {
+        const before = received
+        received = rx.usedIndex()
+        return received !== before
+      })
+      this.#rings = { rx, tx }
     } catch (error) {
       throw this.#opened.unwind(error)
     }
+  }
+
+  #openRing(ring: RingName, othersMoved: () => boolean): KernelRing {
+    const { index, memory, vhost, worker, queue, fault, gone } = this.#options
+    const found = (finding: RingFinding | 'gone'): void => {
+      if (finding === 'gone') gone()
+      else fault({ pair: index, ring, ...finding })
+    }
+    const name = `${this.#name} ${ring}`
+    const options = { ring, name, memory, vhost, worker, othersMoved, gone: () => queue.gone, found }
+    return this.#opened.own(new KernelRing(options))
   }
 
   /** Feature bits that this pair serves. */
@@ -161,7 +182,7 @@ export class QueuePair {
     // Runs when both backends are detached: only then are the bases exact.
     undo.add(() => this.#readBases())
     for (const ring of [this.#rings.rx, this.#rings.tx]) {
-      ring.attach(tap)
+      ring.attach(tap, features)
       undo.add(() => ring.detach())
     }
     if (this.#ranBefore || rx.base !== undefined || tx.base !== undefined) signalBoth(rx, tx)
@@ -188,7 +209,7 @@ export class QueuePair {
       if (queue.attach()) undo.add(() => queue.detach())
       ring.wire(vring)
       undo.add(() => ring.unwire())
-      ring.attach(queue.tap)
+      ring.attach(queue.tap, this.#features as bigint)
       undo.add(() => ring.detach())
       signalBoth(vring)
     } catch (error) {
@@ -294,8 +315,29 @@ export class QueuePair {
       attached: queue.attached,
       tap: queue.inspect(),
       poll_us: this.#pollUs,
+      worker: this.#inspectWorker(rxErr.closed),
       fds: rxErr.closed ? null : { tap: queue.tap.fd, vhost: vhost.fd, rx_err: rxErr.fd, tx_err: txErr.fd },
     }
+  }
+
+  #inspectWorker(closed: boolean): QueuePairState['worker'] {
+    const { worker } = this.#options
+    return worker === undefined || closed ? null : { tid: worker.tid, cpus: worker.affinity() }
+  }
+
+  /**
+   * Lets its worker run on these CPUs only.
+   * @throws {UnsupportedError} `ERR_PLATFORM` where nobody knows which thread that is
+   * @throws what {@link VhostWorker.setAffinity} throws
+   */
+  pinWorker(cpus: readonly number[]): void {
+    const { worker } = this.#options
+    if (worker === undefined) {
+      throw new UnsupportedError('ERR_PLATFORM', `the worker of ${this.#name} is not known`, {
+        hint: "Before Linux 6.4 it is a kernel thread, which a PID namespace of one's own hides.",
+      })
+    }
+    worker.setAffinity(cpus)
   }
 
   /** Stops the pair where it runs. Its worker ends with the vhost-net fd. Idempotent. */

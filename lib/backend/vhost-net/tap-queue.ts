@@ -24,6 +24,17 @@ export class TapQueue {
     return this.#attached
   }
 
+  /** Whether the tap was deleted: its queues stay open, and are of nothing any more. @throws {SystemCallError} */
+  get gone(): boolean {
+    try {
+      this.tap.getIff()
+      return false
+    } catch (error) {
+      if (error instanceof SystemCallError && error.code === 'EBADFD') return true
+      throw error
+    }
+  }
+
   /**
    * The tap's frames reach it, too. Returns whether they did not before.
    * @throws {SystemCallError}

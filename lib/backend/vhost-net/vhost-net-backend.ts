@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises'
 import { InvalidOptionError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
 import { VhostNet } from '../../host/vhost-net.ts'
+import { startWorker, type VhostWorker } from '../../host/vhost-worker.ts'
 import { checkBigInt } from '../../options.ts'
 import { Teardown } from '../../teardown.ts'
 import type { Vring } from '../../virtio/vring.ts'
@@ -44,7 +45,8 @@ interface Parts extends Pick<CheckedOptions, 'memory' | 'sndbuf' | 'pollUs'> {
 }
 
 /**
- * Packets go through the kernel's vhost-net to a tap. Emits `fault` where a ring cannot go on.
+ * Packets go through the kernel's vhost-net to a tap. Emits `fault` where a ring cannot go on, and `gone` where the tap was
+ * deleted.
  * Pair i has a queue of the tap and a vhost-net fd of its own. A pair gets its share of the tap's frames from its first
  * start on; the first pair's queue is open to them from the beginning.
  */
@@ -55,6 +57,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
   readonly #parts: Parts
   readonly #pairs: readonly QueuePair[]
   #pollUs: number
+  #gone = false
 
   private constructor(parts: Parts) {
     super()
@@ -77,16 +80,15 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     const opened = new Teardown()
     const lease = new Lease(opened)
     // With an owner, hence a worker, which an fd that goes back does not have.
-    const openVhost = (index: number): VhostNet => {
+    const openVhost = (index: number): { vhost: VhostNet; worker: VhostWorker | undefined } => {
       if (!('fds' in vhostFrom)) {
         const vhost = opened.own(VhostNet.open({ path: vhostFrom.path }))
-        vhost.setOwner()
-        return vhost
+        return { vhost, worker: startWorker(vhost) }
       }
       const vhost = lease.own(vhostOfFd(vhostFrom.fds[index] as number, `vhostfds[${index}]`))
-      vhost.setOwner()
+      const worker = startWorker(vhost)
       lease.addBeforeReturn(() => vhost.resetOwner())
-      return vhost
+      return { vhost, worker }
     }
     try {
       const queues =
@@ -104,17 +106,19 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
           filter = opened.own(new TapFilter(tap))
         }
         taps.push(queue)
-        const vhost = openVhost(index)
         const pair = new QueuePair({
           index,
           memory,
           queue,
-          vhost,
+          ...openVhost(index),
           offloads,
           sndbuf,
           pollUs,
           agreed: () => pairs.find(({ agreed }) => agreed !== undefined)?.agreed,
           fault: (fault) => backend?.emit('fault', fault),
+          gone: () => {
+            if (backend !== undefined) backend.#tapGone()
+          },
         })
         pairs.push(opened.own(pair))
         // Creating a queue waits for RTNL and a worker to start: other work of this thread goes between.
@@ -133,6 +137,12 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     } catch (error) {
       throw opened.unwind(error)
     }
+  }
+
+  #tapGone(): void {
+    if (this.#gone) return
+    this.#gone = true
+    this.emit('gone')
   }
 
   #pair(index: number): QueuePair {
@@ -218,6 +228,14 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
       throw undo.unwind(error)
     }
     this.#pollUs = microseconds
+  }
+
+  /**
+   * Lets the worker of a pair run on these CPUs only, from now on; `inspect()` says where each may run.
+   * @see {@link QueuePair.pinWorker}
+   */
+  pinWorker(pair: number, cpus: readonly number[]): void {
+    this.#pair(pair).pinWorker(cpus)
   }
 
   /** What it is now. */

@@ -1,0 +1,122 @@
+#include "sys/sampler.h"
+
+#include <poll.h>
+
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "sys/eventfd.h"
+#include "sys/quiet_thread.h"
+#include "sys/thread.h"
+
+namespace vhostnet {
+
+namespace {
+
+constexpr int kTickMs = 250;
+// While something may turn out to be wrong, so that its worker does not burn much more time than it takes to tell.
+constexpr int kCloseTickMs = 50;
+// A worker that ran for so long and finished nothing is not waiting for its turn.
+constexpr uint64_t kSpinningNs = 200'000'000;
+// One that slept for so long amid work does not know of it, or cannot go on.
+constexpr std::chrono::seconds kStuck{1};
+
+uint16_t load(const std::shared_ptr<Mapping>& memory, size_t offset) {
+  auto* index = reinterpret_cast<uint16_t*>(memory->address() + offset);
+  return std::atomic_ref<uint16_t>(*index).load(std::memory_order_acquire);
+}
+
+uint16_t used_index(const Sampler::Ring& ring) { return load(ring.used_memory, ring.used); }
+uint16_t avail_index(const Sampler::Ring& ring) { return load(ring.avail_memory, ring.avail); }
+
+// That of a worker which has ended stands still.
+uint64_t cpu_time_or(int schedstat, uint64_t before) {
+  auto now = cpu_time(schedstat);
+  return now.ok() ? now.value() : before;
+}
+
+}  // namespace
+
+Sampler::Sampler(UniqueFd wake, Suspect suspect) : wake_(std::move(wake)), suspect_(std::move(suspect)) {}
+
+Result<std::unique_ptr<Sampler>> Sampler::start(Suspect suspect) {
+  auto wake = eventfd_create();
+  if (!wake.ok()) return wake.error();
+  std::unique_ptr<Sampler> sampler(new Sampler(std::move(wake.value()), std::move(suspect)));
+  auto thread = start_quiet_thread("vhost-net-watch", [raw = sampler.get()] { raw->run(); });
+  if (!thread.ok()) return thread.error();
+  sampler->thread_ = std::move(thread.value());
+  return sampler;
+}
+
+Sampler::~Sampler() {
+  if (!thread_.joinable()) return;
+  {
+    std::unique_lock lock(mutex_);
+    ending_ = true;
+  }
+  wake();
+  thread_.join();
+}
+
+// Cannot fail: the thread takes the counter each time.
+void Sampler::wake() { static_cast<void>(eventfd_write(wake_.get(), 1).ok()); }
+
+Result<void> Sampler::watch(uint32_t id, pid_t worker, Ring ring) {
+  auto schedstat = open_schedstat(worker);
+  if (!schedstat.ok()) return schedstat.error();
+  uint16_t used = used_index(ring);
+  uint64_t cpu_ns = cpu_time_or(schedstat.value().get(), 0);
+  auto now = std::chrono::steady_clock::now();
+  std::unique_lock lock(mutex_);
+  watched_.insert_or_assign(id,
+                            Watched{std::move(ring), std::move(schedstat.value()), used, cpu_ns, now, false, false});
+  if (watched_.size() == 1) wake();
+  return {};
+}
+
+void Sampler::forget(uint32_t id) {
+  std::unique_lock lock(mutex_);
+  watched_.erase(id);
+}
+
+// Whether it is to be told of, with the time that the worker ran.
+bool Sampler::sample(Watched& watched, uint64_t& cpu_ns) {
+  auto now = std::chrono::steady_clock::now();
+  uint16_t used = used_index(watched.ring);
+  uint64_t cpu_now = cpu_time_or(watched.schedstat.get(), watched.cpu_ns);
+  bool idle = used == avail_index(watched.ring);
+  watched.waits = !idle && used == watched.used;
+  cpu_ns = cpu_now - watched.cpu_ns;
+  bool suspicious = watched.waits && (cpu_ns >= kSpinningNs || (now - watched.since >= kStuck && !watched.told));
+  if (watched.waits && !suspicious) return false;
+  watched.used = used;
+  watched.cpu_ns = cpu_now;
+  watched.since = now;
+  watched.told = suspicious;
+  return suspicious;
+}
+
+void Sampler::run() {
+  pollfd wake{wake_.get(), POLLIN, 0};
+  for (int timeout = -1;;) {
+    // EINTR cannot happen with every signal blocked.
+    static_cast<void>(::poll(&wake, 1, timeout));
+    if (wake.revents & POLLIN) static_cast<void>(eventfd_read(wake_.get()).ok());
+    std::vector<Suspicion> suspicions;
+    {
+      std::unique_lock lock(mutex_);
+      if (ending_) return;
+      timeout = watched_.empty() ? -1 : kTickMs;
+      for (auto& [id, watched] : watched_) {
+        uint64_t cpu_ns = 0;
+        if (sample(watched, cpu_ns)) suspicions.push_back({id, cpu_ns});
+        if (watched.waits && !watched.told) timeout = kCloseTickMs;
+      }
+    }
+    for (const Suspicion& suspicion : suspicions) suspect_(suspicion);
+  }
+}
+
+}  // namespace vhostnet

@@ -1,0 +1,75 @@
+// A thread that looks at rings four times a second, and more often at one that may turn out to be stuck.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "sys/memory.h"
+#include "sys/result.h"
+#include "sys/unique_fd.h"
+
+namespace vhostnet {
+
+class Sampler {
+ public:
+  // Where a ring's available and used index lie.
+  struct Ring {
+    std::shared_ptr<Mapping> avail_memory;
+    size_t avail;
+    std::shared_ptr<Mapping> used_memory;
+    size_t used;
+  };
+
+  // Since the used index moved last, or since it was told of last: how long its worker ran. Judged by that and not by
+  // the clock, since a machine that is short of time is no fault of the ring.
+  struct Suspicion {
+    uint32_t id;
+    uint64_t cpu_ns;
+  };
+  // Called on the thread.
+  using Suspect = std::function<void(Suspicion)>;
+
+  static Result<std::unique_ptr<Sampler>> start(Suspect suspect);
+  Sampler(const Sampler&) = delete;
+  Sampler& operator=(const Sampler&) = delete;
+
+  // Ends the thread and waits for it; suspect is not called afterwards.
+  ~Sampler();
+
+  // `worker`: the thread that serves the ring. ENOENT: there is none.
+  Result<void> watch(uint32_t id, pid_t worker, Ring ring);
+  // suspect may still be called for it, once.
+  void forget(uint32_t id);
+
+ private:
+  struct Watched {
+    Ring ring;
+    UniqueFd schedstat;
+    uint16_t used;
+    uint64_t cpu_ns;
+    std::chrono::steady_clock::time_point since;
+    bool waits;  // work does, and nothing was done since it was looked at last
+    bool told;
+  };
+
+  Sampler(UniqueFd wake, Suspect suspect);
+  void run();
+  void wake();
+  bool sample(Watched& watched, uint64_t& cpu_ns);
+
+  const UniqueFd wake_;
+  const Suspect suspect_;
+  std::mutex mutex_;
+  std::map<uint32_t, Watched> watched_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace vhostnet
