@@ -154,17 +154,19 @@ export interface Binding extends MachineBinding {
    * its worker ran meanwhile. It does not keep the event loop alive.
    */
   samplerCreate(suspect: (id: number, cpuNs: number) => void): NativeSampler
-  /** Offsets are those of the indexes. */
-  samplerWatch(
+  /** A ring that this thread serves. */
+  samplerAdd(sampler: NativeSampler, id: number, worker: number): void
+  /** It runs. Offsets are those of the indexes. */
+  samplerBegin(
     sampler: NativeSampler,
     id: number,
-    worker: number,
     avail: NativeMapping,
     availOffset: number,
     used: NativeMapping,
     usedOffset: number,
   ): void
-  samplerForget(sampler: NativeSampler, id: number): void
+  samplerEnd(sampler: NativeSampler, id: number): void
+  samplerRemove(sampler: NativeSampler, id: number): void
   closeSampler(sampler: NativeSampler): void
   /** sched_setaffinity(2) of any thread. */
   schedSetaffinity(tid: number, cpus: Uint32Array): void

@@ -2,7 +2,6 @@
 
 import { vringSizes } from '../abi/virtio.ts'
 import { binding, type NativeSampler, systemCall } from '../binding/index.ts'
-import type { Watch } from '../event/index.ts'
 import type { NativeMemory } from '../memory/index.ts'
 import type { VhostWorker } from './vhost-worker.ts'
 
@@ -12,8 +11,16 @@ export interface WatchedRing {
   num: number
   avail: number
   used: number
-  /** Who serves it. */
-  worker: VhostWorker
+}
+
+/** A ring that a worker serves, whether it runs now or not. */
+export interface ProgressWatch {
+  /** It runs. @throws {GuestMemoryError} `ERR_GPA_RANGE` */
+  begin(ring: WatchedRing): void
+  /** It does no more; without effect where it does not. */
+  end(): void
+  /** Idempotent. */
+  close(): void
 }
 
 /** `idx` of either ring, behind `flags` (virtio 1.x section 2.7.6). */
@@ -24,59 +31,58 @@ class Progress {
   #nextId = 1
   readonly #watched = new Map<number, (cpuMs: number) => void>()
 
-  watch({ memory, num, avail, used, worker }: WatchedRing, stalled: (cpuMs: number) => void): Watch {
-    const sizes = vringSizes(num)
-    const availAt = memory.locate(avail, sizes.avail)
-    const usedAt = memory.locate(used, sizes.used)
-    const subject = `vhost worker ${worker.tid}`
+  watch({ tid }: VhostWorker, stalled: (cpuMs: number) => void): ProgressWatch {
+    const subject = `vhost worker ${tid}`
     this.#native ??= systemCall(() => binding().samplerCreate((id, cpuNs) => this.#suspect(id, cpuNs)), { subject })
     const native = this.#native
     const id = this.#nextId++
-    const watch = () =>
-      binding().samplerWatch(
-        native,
-        id,
-        worker.tid,
-        availAt.mapping,
-        availAt.offset + IDX,
-        usedAt.mapping,
-        usedAt.offset + IDX,
-      )
     try {
-      systemCall(watch, { subject })
+      systemCall(() => binding().samplerAdd(native, id, tid), { subject })
     } catch (error) {
       this.#closeIfIdle()
       throw error
     }
     this.#watched.set(id, stalled)
-    return { stop: () => this.#stop(id) }
+    return {
+      begin: ({ memory, num, avail, used }) => {
+        const sizes = vringSizes(num)
+        const a = memory.locate(avail, sizes.avail)
+        const u = memory.locate(used, sizes.used)
+        binding().samplerBegin(native, id, a.mapping, a.offset + IDX, u.mapping, u.offset + IDX)
+      },
+      end: () => {
+        if (this.#watched.has(id)) binding().samplerEnd(native, id)
+      },
+      close: () => this.#close(id),
+    }
   }
 
   #suspect(id: number, cpuNs: number): void {
     this.#watched.get(id)?.(cpuNs / 1e6)
   }
 
-  #stop(id: number): void {
+  #close(id: number): void {
     if (!this.#watched.delete(id) || this.#native === undefined) return
-    binding().samplerForget(this.#native, id)
+    binding().samplerRemove(this.#native, id)
     this.#closeIfIdle()
   }
 
   #closeIfIdle(): void {
-    if (this.#watched.size > 0 || this.#native === undefined) return
-    binding().closeSampler(this.#native)
+    const native = this.#native
+    if (this.#watched.size > 0 || native === undefined) return
     this.#native = undefined
+    systemCall(() => binding().closeSampler(native), { subject: 'the watch on rings' })
   }
 }
 
 const progress = new Progress()
 
 /**
- * Calls back, with the milliseconds for which the worker ran meanwhile, where the ring's used index stands still although
- * buffers are available: again and again while the worker runs for 200 ms and more, once after a second in which it slept.
- * The clock of a machine that is short of time says little, hence the worker's own. Stop it before the memory is closed.
+ * Watches a ring of this worker while it runs. Calls back, with the milliseconds for which the worker ran meanwhile, where
+ * the used index stands still although buffers are available: again and again while the worker runs for 200 ms and more,
+ * once after a second in which it slept. The clock of a machine that is short of time says little, hence the worker's own.
  * @throws {SystemCallError} `ENOENT` where the worker has ended, `EMFILE`
  */
-export function watchProgress(ring: WatchedRing, stalled: (cpuMs: number) => void): Watch {
-  return progress.watch(ring, stalled)
+export function watchProgress(worker: VhostWorker, stalled: (cpuMs: number) => void): ProgressWatch {
+  return progress.watch(worker, stalled)
 }

@@ -63,38 +63,54 @@ Sampler::~Sampler() {
 // Cannot fail: the thread takes the counter each time.
 void Sampler::wake() { static_cast<void>(eventfd_write(wake_.get(), 1).ok()); }
 
-Result<void> Sampler::watch(uint32_t id, pid_t worker, Ring ring) {
+Result<void> Sampler::add(uint32_t id, pid_t worker) {
   auto schedstat = open_schedstat(worker);
   if (!schedstat.ok()) return schedstat.error();
-  uint16_t used = used_index(ring);
-  uint64_t cpu_ns = cpu_time_or(schedstat.value().get(), 0);
-  auto now = std::chrono::steady_clock::now();
+  Watched watched;
+  watched.schedstat = std::move(schedstat.value());
   std::unique_lock lock(mutex_);
-  watched_.insert_or_assign(id,
-                            Watched{std::move(ring), std::move(schedstat.value()), used, cpu_ns, now, false, false});
-  if (watched_.size() == 1) wake();
+  watched_.insert_or_assign(id, std::move(watched));
   return {};
 }
 
-void Sampler::forget(uint32_t id) {
+void Sampler::begin(uint32_t id, Ring ring) {
+  std::unique_lock lock(mutex_);
+  auto found = watched_.find(id);
+  if (found == watched_.end()) return;
+  found->second.ring = std::move(ring);
+  found->second.told = false;
+  look(found->second);
+  wake();
+}
+
+void Sampler::end(uint32_t id) {
+  std::unique_lock lock(mutex_);
+  auto found = watched_.find(id);
+  if (found != watched_.end()) found->second.ring.reset();
+}
+
+void Sampler::remove(uint32_t id) {
   std::unique_lock lock(mutex_);
   watched_.erase(id);
 }
 
+// What comes next is compared with.
+void Sampler::look(Watched& watched) {
+  watched.used = used_index(*watched.ring);
+  watched.cpu_ns = cpu_time_or(watched.schedstat.get(), watched.cpu_ns);
+  watched.since = std::chrono::steady_clock::now();
+}
+
 // Whether it is to be told of, with the time that the worker ran.
 bool Sampler::sample(Watched& watched, uint64_t& cpu_ns) {
-  auto now = std::chrono::steady_clock::now();
-  uint16_t used = used_index(watched.ring);
-  uint64_t cpu_now = cpu_time_or(watched.schedstat.get(), watched.cpu_ns);
-  bool idle = used == avail_index(watched.ring);
-  watched.waits = !idle && used == watched.used;
-  cpu_ns = cpu_now - watched.cpu_ns;
-  bool suspicious = watched.waits && (cpu_ns >= kSpinningNs || (now - watched.since >= kStuck && !watched.told));
+  uint16_t used = used_index(*watched.ring);
+  watched.waits = used != avail_index(*watched.ring) && used == watched.used;
+  cpu_ns = cpu_time_or(watched.schedstat.get(), watched.cpu_ns) - watched.cpu_ns;
+  bool slept = std::chrono::steady_clock::now() - watched.since >= kStuck && !watched.told;
+  bool suspicious = watched.waits && (cpu_ns >= kSpinningNs || slept);
   if (watched.waits && !suspicious) return false;
-  watched.used = used;
-  watched.cpu_ns = cpu_now;
-  watched.since = now;
   watched.told = suspicious;
+  look(watched);
   return suspicious;
 }
 
@@ -108,8 +124,10 @@ void Sampler::run() {
     {
       std::unique_lock lock(mutex_);
       if (ending_) return;
-      timeout = watched_.empty() ? -1 : kTickMs;
+      timeout = -1;
       for (auto& [id, watched] : watched_) {
+        if (!watched.ring) continue;
+        if (timeout < 0) timeout = kTickMs;
         uint64_t cpu_ns = 0;
         if (sample(watched, cpu_ns)) suspicions.push_back({id, cpu_ns});
         if (watched.waits && !watched.told) timeout = kCloseTickMs;

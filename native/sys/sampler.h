@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "sys/memory.h"
@@ -43,25 +44,29 @@ class Sampler {
   // Ends the thread and waits for it; suspect is not called afterwards.
   ~Sampler();
 
-  // `worker`: the thread that serves the ring. ENOENT: there is none.
-  Result<void> watch(uint32_t id, pid_t worker, Ring ring);
-  // suspect may still be called for it, once.
-  void forget(uint32_t id);
+  // A ring that `worker`, a thread, serves; nothing is looked at yet. ENOENT: there is no such thread.
+  Result<void> add(uint32_t id, pid_t worker);
+  // Looks at it from now on. Without effect where it was not added.
+  void begin(uint32_t id, Ring ring);
+  // No more. suspect may still be called for it, once.
+  void end(uint32_t id);
+  void remove(uint32_t id);
 
  private:
   struct Watched {
-    Ring ring;
     UniqueFd schedstat;
-    uint16_t used;
-    uint64_t cpu_ns;
+    std::optional<Ring> ring;
+    uint16_t used = 0;
+    uint64_t cpu_ns = 0;
     std::chrono::steady_clock::time_point since;
-    bool waits;  // work does, and nothing was done since it was looked at last
-    bool told;
+    bool waits = false;  // work does, and nothing was done since it was looked at last
+    bool told = false;
   };
 
   Sampler(UniqueFd wake, Suspect suspect);
   void run();
   void wake();
+  void look(Watched& watched);
   bool sample(Watched& watched, uint64_t& cpu_ns);
 
   const UniqueFd wake_;

@@ -71,21 +71,30 @@ size_t to_index(const Mapping& mapping, const Value& value, const char* name) {
   return offset;
 }
 
-Value watch(const CallbackInfo& info) {
+Value add(const CallbackInfo& info) {
   SamplerHandle& handle = to_open_handle<SamplerHandle>(info[0]);
-  uint32_t id = to_uint32(info[1], "id");
-  pid_t worker = to_int32(info[2], "worker");
-  std::shared_ptr<Mapping> avail = to_open_handle<MappingHandle>(info[3]).mapping;
-  size_t avail_offset = to_index(*avail, info[4], "avail");
-  std::shared_ptr<Mapping> used = to_open_handle<MappingHandle>(info[5]).mapping;
-  size_t used_offset = to_index(*used, info[6], "used");
-  value_or_throw(info.Env(),
-                 handle.sampler->watch(id, worker, {std::move(avail), avail_offset, std::move(used), used_offset}));
+  value_or_throw(info.Env(), handle.sampler->add(to_uint32(info[1], "id"), to_int32(info[2], "worker")));
   return info.Env().Undefined();
 }
 
-Value forget(const CallbackInfo& info) {
-  to_open_handle<SamplerHandle>(info[0]).sampler->forget(to_uint32(info[1], "id"));
+Value begin(const CallbackInfo& info) {
+  SamplerHandle& handle = to_open_handle<SamplerHandle>(info[0]);
+  uint32_t id = to_uint32(info[1], "id");
+  std::shared_ptr<Mapping> avail = to_open_handle<MappingHandle>(info[2]).mapping;
+  size_t avail_offset = to_index(*avail, info[3], "avail");
+  std::shared_ptr<Mapping> used = to_open_handle<MappingHandle>(info[4]).mapping;
+  size_t used_offset = to_index(*used, info[5], "used");
+  handle.sampler->begin(id, {std::move(avail), avail_offset, std::move(used), used_offset});
+  return info.Env().Undefined();
+}
+
+Value end(const CallbackInfo& info) {
+  to_open_handle<SamplerHandle>(info[0]).sampler->end(to_uint32(info[1], "id"));
+  return info.Env().Undefined();
+}
+
+Value remove(const CallbackInfo& info) {
+  to_open_handle<SamplerHandle>(info[0]).sampler->remove(to_uint32(info[1], "id"));
   return info.Env().Undefined();
 }
 
@@ -113,8 +122,10 @@ Value thread_cpu_time(const CallbackInfo& info) {
 
 constexpr Export kExports[] = {
     {"samplerCreate", create_sampler},
-    {"samplerWatch", watch},
-    {"samplerForget", forget},
+    {"samplerAdd", add},
+    {"samplerBegin", begin},
+    {"samplerEnd", end},
+    {"samplerRemove", remove},
     {"closeSampler", close_sampler},
     {"schedSetaffinity", set_thread_affinity},
     {"schedGetaffinity", get_thread_affinity},

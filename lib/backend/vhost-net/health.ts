@@ -1,6 +1,6 @@
 // Whether a ring that the kernel's worker serves can go on: the worker says so little that it has to be found out.
 
-import { watchProgress } from '../../host/progress.ts'
+import { type ProgressWatch, watchProgress } from '../../host/progress.ts'
 import type { VhostWorker } from '../../host/vhost-worker.ts'
 import type { NativeMemory } from '../../memory/index.ts'
 import type { Vring } from '../../virtio/vring.ts'
@@ -33,7 +33,6 @@ interface Running {
   idle: boolean
   /** That it stalls was said. */
   told: boolean
-  stop(): void
 }
 
 /** A worker that ran for so long meanwhile did not wait for its turn. Milliseconds. */
@@ -46,24 +45,32 @@ const SPINNING_MS = 200
  */
 export class RingHealth {
   readonly #options: RingHealthOptions
+  readonly #watch: ProgressWatch | undefined
   #running: Running | undefined
 
+  /** @throws {SystemCallError} `EMFILE` */
   constructor(options: RingHealthOptions) {
+    const { ring, worker } = options
     this.#options = options
+    const watched = ring === 'tx' && worker !== undefined
+    this.#watch = watched ? watchProgress(worker, (cpuMs) => this.#stalled(cpuMs)) : undefined
   }
 
-  /** The worker serves it from now on. @throws {SystemCallError} `EMFILE` */
+  /** The worker serves it from now on. */
   begin(vring: Vring, features: bigint): void {
-    const { ring, memory, worker } = this.#options
-    const watched = ring === 'tx' && worker !== undefined
-    const watch = watched ? watchProgress({ ...vring, memory, worker }, (cpuMs) => this.#stalled(cpuMs)) : undefined
-    this.#running = { vring, features, idle: false, told: false, stop: () => watch?.stop() }
+    this.#running = { vring, features, idle: false, told: false }
+    this.#watch?.begin({ ...vring, memory: this.#options.memory })
   }
 
   /** It does no more. */
   end(): void {
-    this.#running?.stop()
+    this.#watch?.end()
     this.#running = undefined
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#watch?.close()
   }
 
   /** The kernel counted errors on it. */

@@ -38,8 +38,13 @@ export class KernelRing {
     this.#options = options
     this.name = options.name
     this.index = INDEX[options.ring]
-    this.#health = new RingHealth({ ...options, base: () => this.base() })
     this.error = EventFd.create(`${options.name} err`)
+    try {
+      this.#health = new RingHealth({ ...options, base: () => this.base() })
+    } catch (error) {
+      this.error.close()
+      throw error
+    }
   }
 
   /** Whether the worker serves it. */
@@ -133,6 +138,9 @@ export class KernelRing {
 
   /** Once it is detached and unwired. Idempotent. */
   close(): void {
-    this.error.close()
+    const all = new Teardown()
+    all.own(this.error)
+    all.own(this.#health)
+    all.run()
   }
 }
