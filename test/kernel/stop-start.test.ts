@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readlinkSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import type { PairBases, RingFault } from '../../lib/backend/index.ts'
 import { Burst } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
@@ -202,7 +202,7 @@ describe('stopping and starting queue pairs', () => {
       assert.equal(await sent(12), 60)
       const state = backend.inspect()
       assert.deepEqual(JSON.parse(JSON.stringify(state)), state)
-      const { fds, ...pair } = state.pairs[0]!
+      const { fds, worker, ...pair } = state.pairs[0]!
       assert.deepEqual(pair, {
         pair: 0,
         running: true,
@@ -219,6 +219,11 @@ describe('stopping and starting queue pairs', () => {
       })
       for (const fd of Object.values(fds!))
         assert.match(readlinkSync(`/proc/self/fd/${fd}`), /vhost-net|net\/tun|eventfd/)
+      assert.match(readFileSync(`/proc/${worker!.tid}/comm`, 'utf8'), /^vhost-\d+\n$/)
+      backend.pinWorker(0, [0])
+      assert.deepEqual(backend.inspect().pairs[0]!.worker, { tid: worker!.tid, cpus: [0] })
+      assert.throws(() => backend.pinWorker(0, []), { syscall: 'sched_setaffinity', code: 'EINVAL' })
+      assert.throws(() => backend.pinWorker(0, [-1]), { code: 'ERR_OPTION_RANGE' })
       assert.deepEqual(state.regions, [{ guestAddress: 0, size: 4 << 20 }])
       assert.equal(given.memory!.inspect().followers, 1)
       assert.deepEqual(
@@ -228,7 +233,8 @@ describe('stopping and starting queue pairs', () => {
       bases = backend.stop(0)
       assert.deepEqual(backend.inspect().pairs[0]!.bases, bases)
       backend.close()
-      assert.equal(backend.inspect().pairs[0]!.fds, null)
+      const { fds: numbers, worker: thread } = backend.inspect().pairs[0]!
+      assert.deepEqual([numbers, thread], [null, null])
     } finally {
       assert.deepEqual(closeAll(given), [])
     }
