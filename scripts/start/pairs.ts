@@ -5,7 +5,7 @@ import type { GuestInterrupts } from '../guest/interrupts.ts'
 import type { NicCounters } from '../guest/queue-counters.ts'
 import type { StockGuest } from '../guest/stock-guest.ts'
 import type { PairPicture, RingPicture } from './measured.ts'
-import type { Worker } from './workers.ts'
+import { pictureWorker } from './workers.ts'
 
 /** The vCPU of a mask as sysfs has it (`'00000000,00000004'`); undefined where there is none, or not one alone. */
 export function onlyCpu(mask: string): number | undefined {
@@ -31,8 +31,6 @@ export interface Counted {
   interrupts: GuestInterrupts
   /** By pair. */
   vcpus: readonly number[]
-  /** By vCPU. */
-  workers: ReadonlyMap<number, Worker>
 }
 
 /** But for where vhost stands, which is exact only once it stands still. */
@@ -61,16 +59,14 @@ export function picturePairs(nic: VirtioNet, counted: Counted): PairPicture[] {
     tx: movingRing(nic, index, 'tx', counted),
   }))
   nic.setLink(false)
-  return nic.backend.inspect().pairs.map(({ bases, fds }, index) => {
+  return nic.backend.inspect().pairs.map(({ bases, fds, worker }, index) => {
     const { rx, tx } = rings[index]!
-    const vcpu = counted.vcpus[index]!
-    const worker = counted.workers.get(vcpu)
     return {
       index,
-      vcpu,
+      vcpu: counted.vcpus[index]!,
       rx: { ...rx, vhostBase: bases!.rx },
       tx: { ...tx, vhostBase: bases!.tx },
-      worker: worker === undefined ? null : { name: worker.name, tid: worker.tid, cpuMs: worker.cpuMs },
+      worker: worker === null ? null : pictureWorker(worker.tid),
       tapFd: fds!.tap,
       vhostFd: fds!.vhost,
     }

@@ -17,7 +17,6 @@ import { picturePairs, sendingVcpus } from './pairs.ts'
 import type { Progress } from './progress.ts'
 import { changeLine, changesEnd, changesHead, dhcpLine, headLines, iperfLine, pingLines, rates } from './text.ts'
 import { askForAddress, type Iperf, pingFromGuest, pingFromHost, whilePinging } from './traffic.ts'
-import { busiest, vhostWorkers } from './workers.ts'
 
 export interface Surroundings {
   /** Tells people what was found. */
@@ -43,8 +42,6 @@ export class Story {
   readonly #nic: VirtioNet
   readonly #counters: CounterReader
   readonly #faults: string[] = []
-  /** The worker that ran when a vCPU alone had something to send. */
-  readonly #workers = new Map<number, number>()
 
   constructor(booted: Booted, surroundings: Surroundings) {
     this.#booted = booted
@@ -121,10 +118,7 @@ export class Story {
     const report = await this.#during('ping both ways', async () => {
       const fromGuest: PingReport[] = []
       for (let vcpu = 0; vcpu < this.#nic.queuePairs; vcpu++) {
-        const before = vhostWorkers()
         fromGuest.push(await pingFromGuest(this.#guest, vcpu, this.#host))
-        const tid = busiest(before, vhostWorkers())
-        if (tid !== undefined) this.#workers.set(vcpu, tid)
       }
       return { fromGuest, fromHost: await pingFromHost(address) }
     })
@@ -187,15 +181,8 @@ export class Story {
     const rest = () => atRest(this.#counters, () => this.#tap().stats)
     const { guest: counters, tap } = await this.#during('the packets come to rest, and are counted', rest)
     const vcpus = await sendingVcpus(this.#guest, this.#nic.queuePairs)
-    const all = vhostWorkers()
-    const workers = new Map(
-      [...this.#workers].flatMap(([vcpu, tid]) => {
-        const worker = all.find((each) => each.tid === tid)
-        return worker === undefined ? [] : [[vcpu, worker] as const]
-      }),
-    )
     const features = this.#nic.explainFeatures()
-    const pairs = picturePairs(this.#nic, { counters, interrupts, vcpus, workers })
+    const pairs = picturePairs(this.#nic, { counters, interrupts, vcpus })
     return { pairs, features, tap, faults: this.#faults }
   }
 }

@@ -185,23 +185,6 @@ describe('a machine', () => {
       await over
       assert.equal(echoed, typed.toString('latin1'))
     })
-
-    it('of which its guest waits for whoever reads slowly', async () => {
-      // again: in al, 0x3fd; test al, 0x20; jz again; mov al, '!'; out 0x3f8, al; jmp again
-      const flood = [
-        ...[0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x20, 0x74, 0xf7],
-        ...[0x66, 0xba, 0xf8, 0x03, 0xb0, 0x21, 0xee, 0xeb, 0xee],
-      ]
-      const machine = await make(flood)
-      machine.console.once('readable', () => undefined)
-      machine.start()
-      const least = machine.console.readableHighWaterMark
-      await soon('a full buffer', () => machine.console.readableLength >= least)
-      const buffered = machine.console.readableLength
-      const before = machine.counters()[0]!.portAccesses
-      await soon('a guest that polls', () => machine.counters()[0]!.portAccesses > before + 2000)
-      assert.equal(machine.console.readableLength, buffered)
-    })
   })
 
   describe('with NICs', () => {

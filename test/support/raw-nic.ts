@@ -6,11 +6,13 @@ import { RtNetlink, VhostWorker } from '../../lib/host/index.ts'
 import { VirtioNet } from '../../lib/index.ts'
 import { GuestMemory } from '../../lib/memory/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
-import { VirtioMmioTransport } from '../../lib/transport/index.ts'
+import { VirtioMmioTransport, VirtioPciTransport } from '../../lib/transport/index.ts'
 import { type DeviceFault, featureSet } from '../../lib/virtio/index.ts'
 import { GuestRing } from './guest-ring.ts'
 import { setUpHost } from './host-frames.ts'
 import { CountedInterrupts, MmioGuest } from './mmio-guest.ts'
+import { NotedMessages, TestBus } from './pci-bus.ts'
+import { PciGuest } from './pci-guest.ts'
 import type { Victim } from './ring-faults.ts'
 
 const NUM = 64
@@ -18,36 +20,52 @@ const POOL = 0x20000
 const TABLE = 0x10000
 const END = 0x40000
 const FRAME = 72
+const SLOT = 3
 /** MRG_RXBUF, STATUS, INDIRECT_DESC, VERSION_1, and EVENT_IDX where it is asked for. */
 const FEATURES = featureSet(15, 16, 28, 32)
 
 export const MAC = '52:54:00:12:34:56'
 
+export type RawTransport = 'mmio' | 'pci'
+
+/** A guest's driver that reaches the device so. */
+function guestOver(transport: RawTransport, nic: VirtioNet, closing: Teardown): MmioGuest | PciGuest {
+  if (transport === 'mmio') {
+    return new MmioGuest(closing.own(new VirtioMmioTransport(nic, { interrupts: new CountedInterrupts() })))
+  }
+  const machine = new TestBus()
+  const pci = closing.own(new VirtioPciTransport(nic, { interrupts: new NotedMessages() }))
+  machine.bus.plug(SLOT, pci.function)
+  closing.add(() => machine.bus.unplug(SLOT))
+  return new PciGuest(machine.config(SLOT), machine.memory)
+}
+
 export class RawNic {
   readonly nic: VirtioNet
   readonly faults: DeviceFault[] = []
-  readonly guest: MmioGuest
+  readonly guest: MmioGuest | PciGuest
   readonly #bytes: ArrayBuffer
   readonly #netlink: RtNetlink
   readonly #closing: Teardown
   rings!: Record<'rx' | 'tx', GuestRing>
 
-  private constructor(nic: VirtioNet, bytes: ArrayBuffer, closing: Teardown) {
+  private constructor(nic: VirtioNet, guest: RawNic['guest'], bytes: ArrayBuffer, closing: Teardown) {
     this.nic = nic
     this.#bytes = bytes
     this.#closing = closing
     this.#netlink = closing.own(RtNetlink.open())
-    this.guest = new MmioGuest(closing.own(new VirtioMmioTransport(nic, { interrupts: new CountedInterrupts() })))
+    this.guest = guest
     nic.on('fault', (fault) => this.faults.push(fault))
   }
 
-  static async open(ifname: string): Promise<RawNic> {
+  static async open(ifname: string, transport: RawTransport = 'mmio'): Promise<RawNic> {
     const closing = new Teardown()
     try {
       const memory = closing.own(GuestMemory.allocate({ size: END }))
       const nic = closing.own(await VirtioNet.open({ memory, mac: MAC, backend: { tap: { ifname } } }))
       setUpHost(ifname)
-      return new RawNic(nic, memory.window(0, END).buffer as ArrayBuffer, closing)
+      const guest = guestOver(transport, nic, closing)
+      return new RawNic(nic, guest, memory.window(0, END).buffer as ArrayBuffer, closing)
     } catch (error) {
       throw closing.unwind(error)
     }

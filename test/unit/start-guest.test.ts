@@ -8,7 +8,6 @@ import { CounterReader } from '../../scripts/guest/queue-counters.ts'
 import { parseQueues } from '../../scripts/start/changes.ts'
 import { onlyCpu } from '../../scripts/start/pairs.ts'
 import { onVcpu, parseIperf, parseLease, parsePing } from '../../scripts/start/traffic.ts'
-import { busiest, parseSchedstat } from '../../scripts/start/workers.ts'
 
 const NEW = `           CPU0       CPU1       
   4:        900          0   IO-APIC   4-edge      ttyS0
@@ -146,19 +145,5 @@ describe('what programs of a guest say', () => {
   it('comes from the vCPU that it is to run on', () => {
     assert.equal(onVcpu(0), 'taskset 1')
     assert.equal(onVcpu(5), 'taskset 20')
-  })
-})
-
-describe("vhost's workers", () => {
-  const worker = (tid: number, cpuMs: number) => ({ name: 'vhost-1', tid, cpuMs })
-
-  it('have the CPU time that schedstat says', () => {
-    assert.equal(parseSchedstat('1500000 3000 42\n'), 1.5)
-  })
-
-  it('are told apart by which of them worked most', () => {
-    assert.equal(busiest([worker(1, 5), worker(2, 5)], [worker(1, 6), worker(2, 11)]), 2)
-    assert.equal(busiest([worker(1, 5), worker(2, 5)], [worker(1, 6), worker(2, 6)]), undefined)
-    assert.equal(busiest([], []), undefined)
   })
 })
