@@ -10,6 +10,8 @@ export function disableIpv6(ifname: string): void {
   if (existsSync('/proc/sys/net/ipv6')) writeFileSync(`/proc/sys/net/ipv6/conf/${ifname}/disable_ipv6`, '1')
 }
 
+/** One of its own: else it has the lowest one of its ports', and another when that one goes. */
+const MAC = '02:00:00:00:00:b0'
 let bridges = 0
 
 export class Bridge {
@@ -19,7 +21,7 @@ export class Bridge {
 
   constructor(netlink: RtNetlink) {
     this.#netlink = netlink
-    this.index = netlink.addLink({ kind: 'bridge', ifname: this.ifname }).index
+    this.index = netlink.addLink({ kind: 'bridge', ifname: this.ifname, mac: MAC }).index
     disableIpv6(this.ifname)
     // Snooping would send IGMP reports.
     writeFileSync(`/sys/class/net/${this.ifname}/bridge/multicast_snooping`, '0')

@@ -1,6 +1,7 @@
 // Which frames a tap passes on to its queues: what a driver's receive filter becomes in drivers/net/tun.c.
 
 import { TUN_FLT_EXACT_COUNT } from '../../abi/tun.ts'
+import { SystemCallError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
 import type { RxFilter } from '../net-backend.ts'
 
@@ -58,8 +59,12 @@ export class TapFilter {
     return { ...this.#state }
   }
 
-  /** Lets everything through again. */
+  /** Lets everything through again, but for a tap that was deleted. */
   close(): void {
-    this.#apply([], false, EVERYTHING)
+    try {
+      this.#apply([], false, EVERYTHING)
+    } catch (error) {
+      if (!(error instanceof SystemCallError && error.code === 'EBADFD')) throw error
+    }
   }
 }

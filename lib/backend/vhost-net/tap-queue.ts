@@ -61,7 +61,8 @@ export class TapQueue {
   /** The tap's frames go to its other queues; those that waited here are lost. @throws {SystemCallError} */
   detach(): void {
     if (this.#alone || !this.#attached) return
-    this.tap.setQueue(false)
+    // Of a device that is no more there is nothing to detach (drivers/net/tun.c answers EINVAL).
+    if (!this.gone) this.tap.setQueue(false)
     this.#attached = false
   }
 

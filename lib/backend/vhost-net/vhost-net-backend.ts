@@ -57,6 +57,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
   readonly #parts: Parts
   readonly #pairs: readonly QueuePair[]
   #pollUs: number
+  /** The tap was deleted: nothing can be asked of it. */
   #gone = false
 
   private constructor(parts: Parts) {
@@ -183,7 +184,8 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
 
   /** TUNSETOFFLOAD: what the driver takes from now on of what was agreed on. @throws {SystemCallError} */
   setOffloads(offloads: bigint): void {
-    this.#parts.tap.setOffload(tapOffload(checkBigInt(offloads, 'offloads')))
+    const bits = tapOffload(checkBigInt(offloads, 'offloads'))
+    if (!this.#gone) this.#parts.tap.setOffload(bits)
     for (const pair of this.#pairs) pair.offloads = offloads
   }
 
@@ -193,7 +195,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
    * @throws {InvalidOptionError} `ERR_OPTION_*` of an address
    */
   setRxFilter(filter: RxFilter): void {
-    this.#parts.filter.set(filter)
+    if (!this.#gone) this.#parts.filter.set(filter)
   }
 
   /**
