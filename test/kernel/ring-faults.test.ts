@@ -8,8 +8,8 @@ import { outcomeOf, worksAgain } from '../support/ring-outcome.ts'
 import { soon } from '../support/soon.ts'
 import { ip } from '../support/tuntap.ts'
 
-/** Of the worker, until a fault is found: twice what it may take on a processor that is not emulated, and shared. */
-const MOST_CPU_MS = 1000
+/** Of the worker, until a fault is found; `npm run faults` asks for a quarter, on a machine that does nothing else. */
+const MOST_CPU_MS = 2000
 
 for (const transport of ['mmio', 'pci'] as const) {
   describe(`a ring on vhost-net, over ${transport}`, () => {
@@ -38,19 +38,6 @@ for (const transport of ['mmio', 'pci'] as const) {
 }
 
 describe('a ring on vhost-net', () => {
-  it('in order is never suspected, whatever waits there without a kick', async () => {
-    using raw = await RawNic.open('faults0')
-    raw.up()
-    const { ring, pool } = raw.victim('tx')
-    ring.chain([{ address: pool, length: 72 }])
-    ring.offer(0)
-    // Longer than a worker may sleep before its ring is looked at.
-    await new Promise((resolve) => setTimeout(resolve, 2500))
-    assert.deepEqual([raw.faults, ring.usedIdx], [[], 0])
-    raw.kick('tx')
-    await soon('what was offered', () => ring.usedIdx === 1)
-  })
-
   it('whose tap was deleted loses its link, and is no fault of the guest', async () => {
     using raw = await RawNic.open('faults1')
     raw.up()

@@ -149,6 +149,7 @@ describe('bring-up of queue pairs', () => {
           'VHOST_SET_VRING_ADDR 0',
           'VHOST_SET_VRING_KICK 0',
           'VHOST_SET_VRING_CALL 0',
+          'read',
           'VHOST_SET_VRING_ERR 0',
           'epoll_create1',
           'epoll_ctl',
@@ -157,6 +158,7 @@ describe('bring-up of queue pairs', () => {
           'VHOST_SET_VRING_ADDR 1',
           'VHOST_SET_VRING_KICK 1',
           'VHOST_SET_VRING_CALL 1',
+          'read',
           'VHOST_SET_VRING_ERR 1',
           'epoll_ctl',
           'TUNSETVNETHDRSZ',
@@ -196,10 +198,10 @@ describe('bring-up of queue pairs', () => {
       const { rx, tx } = driver.pairs[0]!
       await recording(async (record) => {
         // VHOST_SET_VRING_CALL 1
-        record.fail(15)
+        record.fail(16)
         const error = await failureOf(() => backend.start(0, { features, rx: rx.vring, tx: tx.vring }))
         assert.ok(error instanceof SystemCallError)
-        assert.deepEqual(record.calls.slice(14).map(format), [
+        assert.deepEqual(record.calls.slice(15).map(format), [
           'VHOST_SET_VRING_CALL 1',
           'VHOST_SET_VRING_KICK 1 -1',
           'epoll_ctl',
@@ -269,7 +271,7 @@ describe('bring-up of queue pairs', () => {
       const { rx, tx } = driver.pairs[0]!
       await recording(async (record) => {
         // The second backend, and then each of the steps back.
-        record.fail(23, { andAfter: true })
+        record.fail(25, { andAfter: true })
         const error = await failureOf(() => backend.start(0, { features, rx: rx.vring, tx: tx.vring }))
         assert.ok(error instanceof AggregateError)
         const [first, further] = error.errors

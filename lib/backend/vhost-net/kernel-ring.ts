@@ -82,6 +82,8 @@ export class KernelRing {
     undo.add(() => vhost.setVringKick(index, null))
     vhost.setVringCall(index, vring.call)
     undo.add(() => vhost.setVringCall(index, null))
+    // Of a ring that was stopped: nobody has seen it, and it is not about this one.
+    error.read()
     vhost.setVringErr(index, error)
     undo.add(() => vhost.setVringErr(index, null))
     const watch = watchReadable(error, () => {
