@@ -2,9 +2,12 @@
 
 import type { TunInfo } from '../../lib/host/index.ts'
 import type { VirtioNet } from '../../lib/index.ts'
-import type { CounterReader } from '../guest/queue-counters.ts'
+import type { CounterReader, NicCounters } from '../guest/queue-counters.ts'
 import type { StockGuest } from '../guest/stock-guest.ts'
 import type { PairsChange } from './measured.ts'
+
+/** In which each pair that is in use has something to send. */
+const MOVE_MS = 30_000
 
 type Guest = Pick<StockGuest, 'run' | 'try'>
 
@@ -27,15 +30,18 @@ export async function changePairs(
   const idle = () => nic.queues.slice(2 * pairs, 2 * nic.queuePairs).map((queue) => queue.usedIndex())
   const idleBefore = idle()
   const before = await counters.read()
-  await guest.run('sleep 1')
-  const after = await counters.read()
+  const sentSince = ({ tx }: NicCounters) => tx.map(({ packets }, pair) => packets - before.tx[pair]!.packets)
+  const until = performance.now() + MOVE_MS
+  let sent = sentSince(await counters.read())
+  // One that stands still after all is for the report to tell.
+  while (sent.includes(0) && performance.now() < until) sent = sentSince(await counters.read())
   const { numqueues = 0, numdisabled = 0 } = tap()
   return {
     pairs,
     guest: queues,
     device: nic.inspect().activePairs,
     tap: { attached: numqueues, waiting: numdisabled },
-    sent: after.tx.map(({ packets }, pair) => packets - before.tx[pair]!.packets),
+    sent,
     idleMoved: idle().some((index, i) => index !== idleBefore[i]),
   }
 }
