@@ -1,12 +1,8 @@
 // `npm run faults`: what becomes of everything that a guest can write into a ring, here if possible, else in the lab.
 
-import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { runChild } from './lab/child.ts'
-import { exitCodes, LabError } from './lab/failure.ts'
-import { missingHere } from './lab/here.ts'
-import { defaultKernel, isKernelName, kernelNames } from './lab/kernels.ts'
-import { projectRoot } from './lab/project.ts'
+import { kernelNames } from './lab/kernels.ts'
+import { kernelNamed, runCommand, runHereOrInLab } from './lab/place.ts'
 
 const usage = `Usage: npm run faults -- [options]
 
@@ -29,24 +25,18 @@ const { values: options } = parseArgs({
   },
 })
 
-const main = (): Promise<number> => {
-  const kernel = options.kernel ?? defaultKernel
-  if (!isKernelName(kernel)) throw new LabError(exitCodes.usage, `--kernel must be one of ${kernelNames.join(', ')}`)
-  const missing = missingHere()
-  const here = options.kernel === undefined && missing.length === 0
-  const why = options.kernel === undefined ? `, since this machine lacks ${missing.join(' and ')}` : ''
-  process.stderr.write(`faults: ${here ? 'on this machine' : `in the lab on ${kernel}${why}`}\n`)
-  const inside = path.join(projectRoot, 'dist/scripts/faults/inside.js')
-  const command = [process.execPath, inside, options.json ? 'json' : 'table']
-  const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), '--kernel', kernel, '--']
-  return runChild(here ? command : [...lab, ...command], process.env)
+const main = async (): Promise<number> => {
+  if (options.help) {
+    process.stdout.write(usage)
+    return 0
+  }
+  const args = [options.json ? 'json' : 'table']
+  return runHereOrInLab({
+    name: 'faults',
+    program: 'faults/inside.js',
+    args,
+    kernel: kernelNamed('kernel', options.kernel),
+  })
 }
 
-try {
-  if (options.help) process.stdout.write(usage)
-  else process.exitCode = await main()
-} catch (error) {
-  if (!(error instanceof LabError)) throw error
-  process.stderr.write(`faults: ${error.message}\n`)
-  process.exitCode = error.exitCode
-}
+await runCommand('faults', main)

@@ -1,13 +1,8 @@
 // `npm run stress`: whether an interrupt is lost when a guest masks and rewrites its vectors, here if possible, else in the lab.
 
-import { existsSync } from 'node:fs'
-import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { runChild } from './lab/child.ts'
-import { exitCodes, LabError } from './lab/failure.ts'
-import { missingHere } from './lab/here.ts'
-import { defaultKernel, isKernelName, kernelNames } from './lab/kernels.ts'
-import { projectRoot } from './lab/project.ts'
+import { kernelNames } from './lab/kernels.ts'
+import { kernelNamed, numberNamed, runCommand, runHereOrInLab } from './lab/place.ts'
 
 const usage = `Usage: npm run stress -- [options]
 
@@ -39,35 +34,21 @@ const { values: options } = parseArgs({
   },
 })
 
-const numberOf = (option: 'flips' | 'rewrites', least: number, most: number): string => {
-  const value = Number(options[option])
-  if (Number.isInteger(value) && value >= least && value <= most) return String(value)
-  throw new LabError(exitCodes.usage, `--${option} must be ${least}..${most}, not ${options[option]}`)
-}
-
 const main = async (): Promise<number> => {
-  const flips = numberOf('flips', 1, 1e9)
-  const rewrites = numberOf('rewrites', 0, Number(flips))
-  const kernel = options.kernel ?? defaultKernel
-  if (!isKernelName(kernel)) throw new LabError(exitCodes.usage, `--kernel must be one of ${kernelNames.join(', ')}`)
-  const missing = existsSync('/dev/kvm') ? missingHere() : [...missingHere(), '/dev/kvm']
-  const here = options.kernel === undefined && missing.length === 0
-  const why = options.kernel === undefined ? `, since this machine lacks ${missing.join(' and ')}` : ''
-  const place = here ? 'on this machine' : `in the lab on ${kernel}${why}`
-  process.stderr.write(`stress: ${place}\n`)
-  const inside = path.join(projectRoot, 'dist/scripts/stress/inside.js')
-  const command = [process.execPath, inside, flips, rewrites, options.json ? 'json' : 'table']
-  // With several CPUs, QEMU delivers some of a nested guest's interrupts twice; see scripts/lab/qemu.ts.
-  const machine = ['--kernel', kernel, '--guests', '--timeout', String(DAY_S)]
-  const lab = [process.execPath, path.join(projectRoot, 'dist/scripts/lab/main.js'), ...machine, '--']
-  return runChild(here ? command : [...lab, ...command], process.env)
+  if (options.help) {
+    process.stdout.write(usage)
+    return 0
+  }
+  const flips = numberNamed('flips', options.flips, 1, 1e9)
+  const rewrites = numberNamed('rewrites', options.rewrites, 0, flips)
+  return runHereOrInLab({
+    name: 'stress',
+    program: 'stress/inside.js',
+    args: [String(flips), String(rewrites), options.json ? 'json' : 'table'],
+    kernel: kernelNamed('kernel', options.kernel),
+    guests: true,
+    lab: ['--timeout', String(DAY_S)],
+  })
 }
 
-try {
-  if (options.help) process.stdout.write(usage)
-  else process.exitCode = await main()
-} catch (error) {
-  if (!(error instanceof LabError)) throw error
-  process.stderr.write(`stress: ${error.message}\n`)
-  process.exitCode = error.exitCode
-}
+await runCommand('stress', main)
