@@ -2,8 +2,9 @@
 
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { DhcpServer } from '../guest/dhcp-server.ts'
-import { IperfServer } from '../guest/iperf-server.ts'
+import { startDhcpServer } from '../guest/dhcp-server.ts'
+import { startIperfServer } from '../guest/iperf-server.ts'
+import type { Server } from '../guest/server.ts'
 import type { StockGuest } from '../guest/stock-guest.ts'
 import type { IperfReport, Measured, PingReport } from './measured.ts'
 
@@ -28,7 +29,7 @@ export function parseLease(text: string): Measured['dhcp'] {
 }
 
 export async function askForAddress(guest: Guest, ifname: string, range: readonly [string, string]) {
-  const server = await DhcpServer.start({ ifname, range })
+  const server = await startDhcpServer({ ifname, range })
   try {
     return parseLease(await guest.run('udhcpc -i eth0 -n -q -f -s /bin/udhcpc.script'))
   } finally {
@@ -99,7 +100,7 @@ export class Iperf {
   readonly #guest: Guest
   readonly #address: string
   readonly #vcpus: readonly number[]
-  readonly #servers: IperfServer[] = []
+  readonly #servers: Server[] = []
 
   private constructor(guest: Guest, address: string, vcpus: number) {
     this.#guest = guest
@@ -110,7 +111,7 @@ export class Iperf {
   static async start(guest: Guest, address: string, vcpus: number): Promise<Iperf> {
     const iperf = new Iperf(guest, address, vcpus)
     try {
-      for (const vcpu of iperf.#vcpus) iperf.#servers.push(await IperfServer.start(address, FIRST_PORT + vcpu))
+      for (const vcpu of iperf.#vcpus) iperf.#servers.push(await startIperfServer(address, FIRST_PORT + vcpu))
       return iperf
     } catch (error) {
       await iperf.stop()

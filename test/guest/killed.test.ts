@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { RtNetlink } from '../../lib/host/index.ts'
 import { ConsoleShell } from '../../scripts/guest/console-shell.ts'
-import { IperfServer } from '../../scripts/guest/iperf-server.ts'
+import { startIperfServer } from '../../scripts/guest/iperf-server.ts'
 import { BOOT_SECONDS } from '../../scripts/guest/stock-guest.ts'
 import { end, kill, run } from '../support/command.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
@@ -34,7 +34,7 @@ describe('a machine whose process is killed while iperf3 sends and receives', ()
     addHostAddress(IFNAME)
     await shell.run(configure)
 
-    const server = await IperfServer.start(ADDRESSES.host)
+    const server = await startIperfServer(ADDRESSES.host)
     const netlink = RtNetlink.open()
     try {
       await shell.run(`iperf3 -c ${ADDRESSES.host} --bidir -t 1000 > /tmp/out &`)

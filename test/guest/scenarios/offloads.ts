@@ -5,7 +5,8 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { VIRTIO_NET_F } from '../../../lib/abi/virtio-net.ts'
-import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
+import { startIperfServer } from '../../../scripts/guest/iperf-server.ts'
+import type { Server } from '../../../scripts/guest/server.ts'
 import type { StockGuest } from '../../../scripts/guest/stock-guest.ts'
 import { type Booted, HOST, MTU } from './story.ts'
 
@@ -28,10 +29,10 @@ async function frameSizes(guest: StockGuest, run: () => Promise<unknown>): Promi
 
 export function offloads(guest: Booted): void {
   describe('switches offloads', () => {
-    let server: IperfServer
+    let server: Server
 
     before(async () => {
-      server = await IperfServer.start(HOST)
+      server = await startIperfServer(HOST)
     })
     after(() => server?.stop())
 

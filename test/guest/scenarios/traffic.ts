@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { performance } from 'node:perf_hooks'
-import { DhcpServer } from '../../../scripts/guest/dhcp-server.ts'
-import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
+import { startDhcpServer } from '../../../scripts/guest/dhcp-server.ts'
+import { startIperfServer } from '../../../scripts/guest/iperf-server.ts'
 import { guestReceives, guestSends } from '../../support/guest-bulk.ts'
 import { asked, type Booted, HOST, memoryAccesses, SECOND, type Story } from './story.ts'
 
@@ -19,7 +19,7 @@ const turns = (): number => performance.nodeTiming.uvMetricsInfo.loopCount
 export function traffic(guest: Booted, { transport }: Story): void {
   describe('exchanges packets', () => {
     it('to get its address by DHCP, with checksums left to whoever takes them off the tap', async () => {
-      const server = await DhcpServer.start({
+      const server = await startDhcpServer({
         ifname: guest().nics[0]!.backend.ifname,
         range: ['10.5.0.10', '10.5.0.20'],
       })
@@ -49,7 +49,7 @@ export function traffic(guest: Booted, { transport }: Story): void {
     it(`of ${MEBIBYTES} MiB to the host, every byte as it was sent`, () => guestSends(guest(), HOST, MEBIBYTES))
 
     it('and neither kicks nor interrupts come to JavaScript', async () => {
-      const server = await IperfServer.start(HOST)
+      const server = await startIperfServer(HOST)
       const { netlink } = guest()
       const packets = () => {
         const { rx_packets, tx_packets } = netlink.getLink({ ifname: guest().nics[0]!.backend.ifname })!.stats

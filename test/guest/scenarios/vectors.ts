@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { guestInterrupts, since } from '../../../scripts/guest/interrupts.ts'
-import { IperfServer } from '../../../scripts/guest/iperf-server.ts'
+import { startIperfServer } from '../../../scripts/guest/iperf-server.ts'
+import type { Server } from '../../../scripts/guest/server.ts'
 import { type Booted, HOST, type Story } from './story.ts'
 
 /** Of a queue's interrupts, those that are to come to its own processor. */
@@ -14,11 +15,11 @@ const sum = (counts: readonly number[]): number => counts.reduce((all, count) =>
 
 export function vectors(guest: Booted, { smp, queuePairs }: Story): void {
   describe('has a vector for each queue', () => {
-    const servers: IperfServer[] = []
+    const servers: Server[] = []
     const each = Array.from({ length: queuePairs }, (_, i) => i)
 
     before(async () => {
-      for (const i of each) servers.push(await IperfServer.start(HOST, FIRST_PORT + i))
+      for (const i of each) servers.push(await startIperfServer(HOST, FIRST_PORT + i))
     })
     after(async () => {
       for (const server of servers) await server.stop()
