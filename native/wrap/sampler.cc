@@ -3,8 +3,8 @@
 
 #include "sys/thread.h"
 #include "wrap/convert.h"
+#include "wrap/crossing.h"
 #include "wrap/exports.h"
-#include "wrap/handle.h"
 
 namespace vhostnet::wrap {
 
@@ -13,56 +13,22 @@ namespace {
 using Napi::CallbackInfo;
 using Napi::Value;
 
-class SamplerHandle final : public Handle {
+class SamplerHandle final : public CrossingHandle<Sampler> {
  public:
   static constexpr char kKind = 0;
   static constexpr const char* kName = "sampler";
-
-  // As the poller's: the thread has ended when the function goes.
-  SamplerHandle(Napi::Env env, napi_threadsafe_function function) : Handle(env), crossing(function) {}
-
-  napi_threadsafe_function crossing;
-  std::unique_ptr<Sampler> sampler;
-
- private:
-  void release() override {
-    sampler.reset();
-    napi_release_threadsafe_function(crossing, napi_tsfn_abort);
-  }
+  using CrossingHandle::CrossingHandle;
 };
 
-// env is null while the function is torn down.
-void call_suspect(napi_env env, napi_value suspect, void*, void* data) {
-  std::unique_ptr<Sampler::Suspicion> suspicion(static_cast<Sampler::Suspicion*>(data));
-  if (env == nullptr) return;
-  Napi::HandleScope scope(env);
-  try {
-    Napi::Function(env, suspect)
-        .Call({Napi::Number::New(env, suspicion->id), Napi::Number::New(env, static_cast<double>(suspicion->cpu_ns))});
-  } catch (const Napi::Error& error) {
-    napi_fatal_exception(env, error.Value());
-  }
+std::vector<napi_value> to_arguments(Napi::Env env, const Sampler::Suspicion& suspicion) {
+  return {Napi::Number::New(env, suspicion.id), Napi::Number::New(env, static_cast<double>(suspicion.cpu_ns))};
 }
 
 Value create_sampler(const CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  if (!info[0].IsFunction()) throw_wrong_type(env, "suspect", "is not a function");
-  napi_threadsafe_function crossing;
-  napi_status status = napi_create_threadsafe_function(env, info[0], nullptr, Napi::String::New(env, "vhost-net watch"),
-                                                       0, 1, nullptr, nullptr, nullptr, call_suspect, &crossing);
-  if (status != napi_ok) throw Napi::Error::New(env);
-  auto handle = std::make_unique<SamplerHandle>(env, crossing);
-  napi_unref_threadsafe_function(env, crossing);
-  auto sampler = Sampler::start([crossing](Sampler::Suspicion suspicion) {
-    auto* data = new Sampler::Suspicion(suspicion);
-    if (napi_call_threadsafe_function(crossing, data, napi_tsfn_nonblocking) != napi_ok) delete data;
+  auto crossing = make_crossing(info[0], "suspect", "vhost-net watch", call_with<Sampler::Suspicion, to_arguments>);
+  return start_thread<SamplerHandle>(info.Env(), crossing, [crossing] {
+    return Sampler::start([crossing](Sampler::Suspicion suspicion) { cross(crossing, suspicion); });
   });
-  if (!sampler.ok()) {
-    handle->close();
-    throw_error(env, sampler.error());
-  }
-  handle->sampler = std::move(sampler.value());
-  return from_handle(env, std::move(handle));
 }
 
 size_t to_index(const Mapping& mapping, const Value& value, const char* name) {
@@ -73,7 +39,7 @@ size_t to_index(const Mapping& mapping, const Value& value, const char* name) {
 
 Value add(const CallbackInfo& info) {
   SamplerHandle& handle = to_open_handle<SamplerHandle>(info[0]);
-  value_or_throw(info.Env(), handle.sampler->add(to_uint32(info[1], "id"), to_int32(info[2], "worker")));
+  value_or_throw(info.Env(), handle.thread->add(to_uint32(info[1], "id"), to_int32(info[2], "worker")));
   return info.Env().Undefined();
 }
 
@@ -84,17 +50,17 @@ Value begin(const CallbackInfo& info) {
   size_t avail_offset = to_index(*avail, info[3], "avail");
   std::shared_ptr<Mapping> used = to_open_handle<MappingHandle>(info[4]).mapping;
   size_t used_offset = to_index(*used, info[5], "used");
-  handle.sampler->begin(id, {std::move(avail), avail_offset, std::move(used), used_offset});
+  handle.thread->begin(id, {std::move(avail), avail_offset, std::move(used), used_offset});
   return info.Env().Undefined();
 }
 
 Value end(const CallbackInfo& info) {
-  to_open_handle<SamplerHandle>(info[0]).sampler->end(to_uint32(info[1], "id"));
+  to_open_handle<SamplerHandle>(info[0]).thread->end(to_uint32(info[1], "id"));
   return info.Env().Undefined();
 }
 
 Value remove(const CallbackInfo& info) {
-  to_open_handle<SamplerHandle>(info[0]).sampler->remove(to_uint32(info[1], "id"));
+  to_open_handle<SamplerHandle>(info[0]).thread->remove(to_uint32(info[1], "id"));
   return info.Env().Undefined();
 }
 

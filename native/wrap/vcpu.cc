@@ -5,6 +5,7 @@
 
 #include "sys/vcpu_thread.h"
 #include "wrap/convert.h"
+#include "wrap/crossing.h"
 #include "wrap/exports.h"
 #include "wrap/handle.h"
 #include "wrap/registers.h"
@@ -125,12 +126,10 @@ Value start_thread(const CallbackInfo& info) {
   uint32_t run_size = to_uint32(info[1], "runSize");
   uint32_t id = to_uint32(info[2], "id");
   auto bus = to_open_handle<BusHandle>(info[3]).bus;
-  for (size_t i : {4, 5})
-    if (!info[i].IsFunction()) throw_wrong_type(env, i == 4 ? "ask" : "ended", "is not a function");
-  napi_threadsafe_function crossing;
-  napi_status status = napi_create_threadsafe_function(env, info[4], nullptr, Napi::String::New(env, "vhost-net vCPU"),
-                                                       0, 1, nullptr, nullptr, nullptr, call_look, &crossing);
-  if (status != napi_ok) throw Napi::Error::New(env);
+  if (!info[5].IsFunction()) throw_wrong_type(env, "ended", "is not a function");
+  napi_threadsafe_function crossing = make_crossing(info[4], "ask", "vhost-net vCPU", call_look);
+  // Until the guest has ended.
+  napi_ref_threadsafe_function(env, crossing);
   auto handle = std::make_unique<VcpuThreadHandle>(env, crossing, info[0], info[5]);
   auto thread = VcpuThread::start(vcpu, run_size, id, std::move(bus), [crossing, raw = handle.get()] {
     // Refused only once the handle is being closed, and then nobody waits.
