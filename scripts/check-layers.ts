@@ -107,6 +107,7 @@ function isImportCall({ expression }: ts.CallExpression): boolean {
 
 /** The file a specifier names, as a path from the package root; a bare specifier stays as it is. */
 function resolve(from: string, specifier: string, files: ReadonlyMap<string, string>): string {
+  if (specifier === 'vhost-net/package.json') return 'package.json'
   if (specifier === 'vhost-net') return 'lib/index.ts'
   if (specifier.startsWith('vhost-net/')) return `lib/${specifier.slice('vhost-net/'.length)}/index.ts`
   if (!specifier.startsWith('.')) return specifier

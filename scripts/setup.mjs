@@ -179,6 +179,7 @@ const buildAddon = () => {
 const compile = () => {
   step('compiling TypeScript', [
     [process.execPath, path.join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'],
+    [process.execPath, path.join('dist', 'scripts', 'bundle.js')],
   ])
 }
 

@@ -1,11 +1,9 @@
 // Finds and loads the addon on first use; the only file that sees it.
 
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
+import path from 'node:path'
 import { UnsupportedError } from '../errors.ts'
 import type { Binding } from './contract.ts'
-
-const packageRoot = fileURLToPath(new URL('../../../', import.meta.url))
 
 let loaded: Binding | undefined
 
@@ -27,7 +25,8 @@ function load(): Binding {
   try {
     const require = createRequire(import.meta.url)
     const find = require('node-gyp-build') as (root: string) => Binding
-    return find(packageRoot)
+    // By the package's own name: this file may be in lib/, dist/lib/ or dist/bin/.
+    return find(path.dirname(require.resolve('vhost-net/package.json')))
   } catch (cause) {
     throw new UnsupportedError('ERR_NO_BINDING', `no native addon for ${process.platform}-${process.arch}`, {
       hint: 'Build it: npm explore vhost-net -- npm run build:native (needs g++, make and python3).',

@@ -56,13 +56,13 @@ describe('the package', function () {
       'scripts/build-native.mjs',
       'dist/lib/index.js',
       'dist/lib/index.d.ts',
-      'dist/lib/cli/main.js',
+      'dist/bin/vhost-net.js',
       prebuilt,
     ]) {
       assert.ok(names.includes(name), name)
     }
     const known =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|binding\.gyp|scripts\/build-native\.mjs)$|^(lib|dist\/lib|native|prebuilds)\//
+      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|binding\.gyp|scripts\/build-native\.mjs)$|^(lib|dist\/lib|dist\/bin|native|prebuilds)\//
     assert.deepEqual(
       names.filter((name) => !known.test(name)),
       [],
@@ -86,5 +86,7 @@ describe('the package', function () {
       (await run(process.execPath, [command, option], { env: environment })).stdout
     assert.equal(await answer('--version'), `${(await manifest(root)).version}\n`)
     assert.match(await answer('--help'), /^Usage: vhost-net COMMAND/)
+    const { stdout } = await run(process.execPath, [command, 'run', '--help'], { env: environment })
+    assert.match(stdout, /^Usage: vhost-net run/)
   })
 })

@@ -355,7 +355,7 @@ describe('the figures of the VMM bench', () => {
       'bare Node.js',
       '-M microvm,',
       'vhost=off',
-      'dist/lib/cli/main.js run',
+      'dist/bin/vhost-net.js run',
     ]) {
       assert.ok(table.includes(word), word)
     }

@@ -60,7 +60,7 @@ const appendOf = ({ append }: Guest, { number }: Network): string => `${append} 
 function ours(guest: Guest, network: Network): string[] {
   const { kernel, initrd, smp, memory } = guest
   return [
-    ...[process.execPath, path.join(projectRoot, 'dist/lib/cli/main.js'), 'run'],
+    ...[process.execPath, path.join(projectRoot, 'dist/bin/vhost-net.js'), 'run'],
     ...['--kernel', kernel, '--initrd', initrd, '--append', appendOf(guest, network)],
     ...['--smp', String(smp), '--memory', `${memory}M`],
     ...['--netdev', `tap,id=n0,ifname=${network.ifname},queues=${smp}`],
