@@ -28,6 +28,8 @@ export class ConsoleShell {
   readonly #options: ConsoleOptions
   readonly #over: Promise<'over' | 'aborted'>
   #commands = 0
+  /** How much of the text was an answer already. */
+  #answered = 0
   #heard: () => void = () => undefined
 
   constructor(options: ConsoleOptions) {
@@ -62,15 +64,21 @@ export class ConsoleShell {
 
   /**
    * Types a line that starts a program which takes further ones, or one of these. What `try` types next is its last.
-   * @returns what was printed up to the end of `pattern`, whose ^ and $ are those of lines
+   * @returns what was printed since the last answer, up to the end of `pattern`, whose ^ and $ are those of lines
    */
-  async say(line: string, pattern: RegExp, seconds = 60): Promise<string> {
-    const from = this.text.length
+  say(line: string, pattern: RegExp, seconds?: number): Promise<string> {
     this.#options.write(`${line}\n`)
+    return this.hears(pattern, seconds)
+  }
+
+  /** The same, where the program says it of itself. */
+  async hears(pattern: RegExp, seconds = 60): Promise<string> {
+    const from = this.#answered
     const over = new RegExp(`^${PROMPT}${this.#commands + 1} `, 'm')
     const found = await this.#match(new RegExp(`${pattern.source}|${over.source}`, 'm'), seconds, from)
-    const printed = this.text.slice(from, from + found.index + found[0].length)
-    if (over.test(printed)) throw new Error(`the guest's program ended at "${line}":\n${printed}`)
+    this.#answered = from + found.index + found[0].length
+    const printed = this.text.slice(from, this.#answered)
+    if (over.test(printed)) throw new Error(`the guest's program ended before it said ${pattern}:\n${printed}`)
     return printed
   }
 
@@ -82,6 +90,7 @@ export class ConsoleShell {
 
   async #prompt(number: number, seconds: number, from: number): Promise<CommandResult> {
     const found = await this.#match(new RegExp(`^${PROMPT}${number} (\\d+)\n`, 'm'), seconds, from)
+    this.#answered = from + found.index + found[0].length
     return { output: this.text.slice(from, from + found.index), status: Number(found[1]) }
   }
 

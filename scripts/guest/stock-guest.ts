@@ -147,6 +147,11 @@ export class StockGuest {
     return this.#shell.say(line, pattern, seconds)
   }
 
+  /** What it prints of itself since its last answer, up to the end of `pattern`. */
+  hears(pattern: RegExp, seconds?: number): Promise<string> {
+    return this.#shell.hears(pattern, seconds)
+  }
+
   /** How its machine ended, within so many seconds. */
   async end(seconds: number): Promise<VmEnd> {
     const abort = new AbortController()

@@ -63,9 +63,9 @@ export class Testpmd {
     return this.#guest.say(command, PROMPT)
   }
 
-  /** Resolves when it says that: of itself, since an empty line asks it nothing. */
+  /** Resolves when it has said that, of itself, since its last answer. */
   async hears(text: string): Promise<void> {
-    await this.#guest.say('', new RegExp(text))
+    await this.#guest.hears(new RegExp(text))
   }
 
   /** Gives it its last one. */
