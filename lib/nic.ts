@@ -1,6 +1,6 @@
 // A virtio network device together with its backend: the one place where the two meet.
 
-import { VhostNetBackend, type VhostNetBackendOptions } from './backend/index.ts'
+import { type SwapTapOptions, VhostNetBackend, type VhostNetBackendOptions } from './backend/index.ts'
 import { checkTapObject } from './backend/vhost-net/options.ts'
 import { VirtioNetDevice, type VirtioNetSettings } from './net/index.ts'
 import { checkSettings } from './net/options.ts'
@@ -20,12 +20,14 @@ export interface VirtioNetOptions extends VirtioNetSettings {
 export class VirtioNet extends VirtioNetDevice {
   /** Closed with the device. */
   readonly backend: VhostNetBackend
+  readonly #hostMtu: number | undefined
   #link: { close(): void } | undefined
 
   private constructor(options: VirtioNetOptions, backend: VhostNetBackend) {
     const { queuePairs: _, ...settings } = options
     super({ ...settings, backend })
     this.backend = backend
+    this.#hostMtu = options.host_mtu
   }
 
   /**
@@ -37,11 +39,9 @@ export class VirtioNet extends VirtioNetDevice {
     checkSettings(options, ['memory', 'queuePairs', 'backend'])
     const { memory, queuePairs, host_mtu: mtu } = options
     checkObject(options.backend, ['tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us'], 'backend')
-    const { tap, ...packets } = options.backend
     const backend = await VhostNetBackend.open({
-      ...packets,
+      ...withMtu(options.backend, mtu),
       memory,
-      ...(tap === undefined ? {} : { tap: mtu === undefined ? tap : { mtu, ...checkTapObject(tap) } }),
       ...(queuePairs === undefined ? {} : { queuePairs }),
     })
     let nic: VirtioNet | undefined
@@ -62,6 +62,17 @@ export class VirtioNet extends VirtioNetDevice {
     })
   }
 
+  /**
+   * Plugs the cable into another tap while the guest runs: it notices no more than the loss of some frames, or that it has
+   * link again where its tap was deleted. A tap that is created gets `host_mtu` as its MTU, and is down until somebody sets
+   * it up: one that is to have the guest's traffic at once is made before, and set up.
+   * @see {@link VhostNetBackend.swapTap}
+   */
+  async swapTap(options: SwapTapOptions): Promise<void> {
+    checkObject(options, ['tap', 'fds'])
+    await this.backend.swapTap(withMtu(options, this.#hostMtu))
+  }
+
   /** Resets the device, closes its eventfds and the backend. Close its transport first. Idempotent. */
   override close(): void {
     const all = new Teardown()
@@ -70,4 +81,10 @@ export class VirtioNet extends VirtioNetDevice {
     all.add(() => this.#link?.close())
     all.run()
   }
+}
+
+/** A tap that is created has it, unless it says otherwise. */
+function withMtu<O extends SwapTapOptions>(options: O, mtu: number | undefined): O {
+  const { tap } = options
+  return tap === undefined || mtu === undefined ? options : { ...options, tap: { mtu, ...checkTapObject(tap) } }
 }

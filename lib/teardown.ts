@@ -44,3 +44,17 @@ export class Teardown {
     }
   }
 }
+
+/**
+ * Does a step for each of them; where one fails, those before it are undone.
+ * @param step is given where it registers what undoes it.
+ * @throws the step's error
+ */
+export function forAllOrNone<T>(things: Iterable<T>, step: (thing: T, undo: Teardown) => void): void {
+  const undo = new Teardown()
+  try {
+    for (const thing of things) step(thing, undo)
+  } catch (error) {
+    throw undo.unwind(error)
+  }
+}

@@ -13,6 +13,7 @@ export type { QueuePairState } from './vhost-net/queue-pair.ts'
 export type { TapFilterState } from './vhost-net/tap-filter.ts'
 export type { TapQueueState } from './vhost-net/tap-queue.ts'
 export {
+  type SwapTapOptions,
   VhostNetBackend,
   type VhostNetBackendOptions,
   type VhostNetBackendState,

@@ -62,6 +62,8 @@ export interface NetBackendEvents {
   fault: [RingFault]
   /** Where packets go is there no more. */
   gone: []
+  /** After `gone`: there is another place for them. */
+  back: []
 }
 
 /** Moves the packets of a virtio-net device. Everything here is synchronous: a guest may be waiting for it. */
@@ -84,6 +86,10 @@ export interface NetBackend {
   stopRing(pair: number, ring: RingName): number
   /** Whether a pair is running. */
   running(pair: number): boolean
+  /** No ring is touched until `resume`, whatever is done to pairs meanwhile; they do not count as stopped. Idempotent. */
+  pause(): void
+  /** Rings go on from where they stood. Without effect where nothing is paused. */
+  resume(): void
   /** The guest offloads, of those agreed on, that the driver takes from now on; whether pairs run or not. */
   setOffloads(offloads: bigint): void
   /** Which frames to deliver from now on: all that the filter wants, and as few others as the backend can tell apart. */

@@ -4,6 +4,7 @@ import { VIRTIO_ID_NET, VIRTIO_NET_F, VIRTIO_NET_F_NEEDS } from '../abi/virtio-n
 import { VIRTIO_NET_S } from '../abi/virtio-net-control.ts'
 import { formatMac } from '../address.ts'
 import type { NetBackend, RingFault, RingName } from '../backend/net-backend.ts'
+import { StateError } from '../errors.ts'
 import {
   BrokenRing,
   featureNames,
@@ -27,6 +28,8 @@ const CONTROL_QUEUE_SIZE = 64
 /** What a device is now; JSON-safe. */
 export interface VirtioNetState extends VirtioDeviceState {
   mac: string
+  /** Held by `pause`. */
+  paused: boolean
   link: { up: boolean; announcing: boolean }
   mtu: number | null
   activePairs: number
@@ -68,6 +71,8 @@ export class VirtioNetDevice extends VirtioDevice {
   #pluggedIn = true
   #networked = true
   #hostLink = true
+  #paused = false
+  #closed = false
   #activations = 0
 
   /**
@@ -107,6 +112,7 @@ export class VirtioNetDevice extends VirtioDevice {
     })
     backend.on('fault', this.#onFault)
     backend.on('gone', this.#onGone)
+    backend.on('back', this.#onBack)
   }
 
   /** The driver has to begin anew: no ring is the same after it was broken. */
@@ -119,6 +125,19 @@ export class VirtioNetDevice extends VirtioDevice {
   readonly #onGone = (): void => {
     this.#networked = false
     this.#quietly(() => this.#pairs.setLink(false))
+    this.#showLink()
+  }
+
+  /** The cable leads somewhere again. */
+  readonly #onBack = (): void => {
+    this.#networked = true
+    try {
+      this.#pairs.setLink(this.#pluggedIn)
+    } catch (error) {
+      this.fault(error)
+      // None is left that could fail to start, and those of the next driver have link.
+      this.#pairs.setLink(this.#pluggedIn)
+    }
     this.#showLink()
   }
 
@@ -147,7 +166,9 @@ export class VirtioNetDevice extends VirtioDevice {
   protected override startQueue(queue: Virtqueue): void {
     const { index, vring } = queue
     if (index === this.#controlIndex) {
-      this.#serving = { queue, service: this.serveQueue(queue, (chain) => this.#control.serve(chain)) }
+      const service = this.serveQueue(queue, (chain) => this.#control.serve(chain))
+      if (this.#paused) service.pause()
+      this.#serving = { queue, service }
     } else if (index < 2 * this.#usablePairs && vring !== undefined) {
       this.#pairs.enable(...placeOf(index), vring)
     }
@@ -228,6 +249,39 @@ export class VirtioNetDevice extends VirtioDevice {
     }
   }
 
+  /**
+   * Holds the device, whatever its driver does meanwhile: once this returns, no packet moves, no command is served, and
+   * nothing touches a ring or a buffer until `resume`. What waits in rings and in the tap's queues stays there. The guest is
+   * told nothing, and may reset the device and set it up again. Does nothing where it is held.
+   * @throws what the backend throws where a ring does not stop, with nothing held
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  pause(): void {
+    this.#assertOpen()
+    if (this.#paused) return
+    this.#backend.pause()
+    this.#serving?.service.pause()
+    this.#paused = true
+  }
+
+  /**
+   * Lets it go on from where it stood. Both ends of each ring are signalled: no kick of the meantime is lost. Does nothing
+   * where it is not held.
+   * @throws what the backend throws where a ring does not start, with everything held
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  resume(): void {
+    this.#assertOpen()
+    if (!this.#paused) return
+    this.#backend.resume()
+    this.#paused = false
+    this.#serving?.service.resume()
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StateError('ERR_CLOSED', 'the network device is closed')
+  }
+
   /** Whether the network takes packets: the guest is told, and its rings are let alone. */
   protected set hostLink(up: boolean) {
     this.#hostLink = up
@@ -263,6 +317,7 @@ export class VirtioNetDevice extends VirtioDevice {
     return {
       ...super.inspect(),
       mac: formatMac(this.#config.mac),
+      paused: this.#paused,
       link: { up: this.#config.hasStatus(LINK_UP), announcing: this.#config.hasStatus(ANNOUNCE) },
       mtu: this.#mtu ?? null,
       activePairs: this.#pairs.active,
@@ -276,9 +331,11 @@ export class VirtioNetDevice extends VirtioDevice {
 
   /** Resets it and closes its eventfds, not the backend. Close its transport first. Idempotent. */
   override close(): void {
+    this.#closed = true
     super.close()
     this.#backend.off('fault', this.#onFault)
     this.#backend.off('gone', this.#onGone)
+    this.#backend.off('back', this.#onBack)
   }
 }
 

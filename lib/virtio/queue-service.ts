@@ -30,6 +30,7 @@ export class QueueService {
   readonly #watch: Watch
   #next: NodeJS.Immediate | undefined
   #stopped = false
+  #paused = false
 
   /** Begins with what is in the ring already, not with the first kick. @throws {SystemCallError} `EMFILE` */
   constructor(options: QueueServiceOptions) {
@@ -45,12 +46,26 @@ export class QueueService {
   stop(): void {
     if (this.#stopped) return
     this.#stopped = true
-    clearImmediate(this.#next)
+    this.pause()
     this.#watch.stop()
   }
 
+  /** Until `resume`, neither ring nor buffers are touched; what comes waits in the ring. Idempotent. */
+  pause(): void {
+    this.#paused = true
+    clearImmediate(this.#next)
+    this.#next = undefined
+  }
+
+  /** Goes on with what is in the ring. Idempotent. */
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#schedule()
+  }
+
   #schedule(): void {
-    if (this.#stopped) return
+    if (this.#stopped || this.#paused) return
     this.#next ??= setImmediate(() => {
       this.#next = undefined
       this.#turn()
@@ -78,7 +93,7 @@ export class QueueService {
     const { ring, serve } = this.#options
     const end = performance.now() + MAX_TURN_MS
     let descriptors = 0
-    for (let buffers = 0; buffers < MAX_BUFFERS && descriptors < MAX_DESCRIPTORS; buffers++) {
+    for (let buffers = 0; buffers < MAX_BUFFERS && descriptors < MAX_DESCRIPTORS && !this.#paused; buffers++) {
       const chain = ring.take()
       if (chain === undefined) return false
       serve(chain)

@@ -58,7 +58,7 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'the header of the tap is as long as its owner had it',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
+    file: 'lib/backend/vhost-net/tap-queue.ts',
     line: 'tap.setVnetHdrSz(vnetHdrSize(features))',
     faulty: 'tap.setVnetHdrSz(vnetHdrSize(features) - 2)',
     test: 'kernel/traffic',
@@ -75,9 +75,9 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'nobody is called after a restart',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'for (const { call } of vrings) call.signal()',
-    faulty: 'void vrings',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'this.#vring?.call.signal()',
+    faulty: 'void this.#vring',
     test: 'kernel/stop-start',
     title:
       'stopping and starting queue pairs signals both ends of both rings once after a restart, whatever was missed meanwhile',
@@ -94,7 +94,7 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'the bases of the two rings are swapped',
     file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'this.#bases = { rx: this.#rings.rx.base(), tx: this.#rings.tx.base() }',
+    line: 'this.#bases = { rx: this.#rings.rx.standing(), tx: this.#rings.tx.standing() }',
     faulty: 'this.#bases = { tx: this.#rings.rx.base(), rx: this.#rings.tx.base() }',
     test: 'kernel/stop-start',
     title:
@@ -111,9 +111,8 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'faults of the transmit ring are reported of the receive ring',
     file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'const failed = (errors: number): void => fault({ pair: index, ring, errors })',
-    faulty:
-      "const failed = (errors: number): void => fault({ pair: index, ring: ring === 'rx' ? 'tx' : 'rx', errors })",
+    line: 'else fault({ pair: index, ring, ...finding })',
+    faulty: "else fault({ pair: index, ring: ring === 'rx' ? 'tx' : 'rx', ...finding })",
     test: 'kernel/memory',
     title:
       'guest memory under vhost whose regions come and go reaches a running ring: a buffer in a new region is sent, one in a removed region is a fault',
@@ -152,7 +151,7 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'the length of the header is not read back from the tap',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
+    file: 'lib/backend/vhost-net/tap-queue.ts',
     line: 'checkVnetHdrSize(tap, features)',
     faulty: 'void checkVnetHdrSize',
     test: 'kernel/bad-input',
@@ -179,8 +178,8 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'pairs go on polling where one of them could not be told',
     file: 'lib/backend/vhost-net/vhost-net-backend.ts',
-    line: 'undo.add(() => pair.setPollUs(this.#pollUs))',
-    faulty: 'undo.add(() => pair.setPollUs(microseconds))',
+    line: 'undo.add(() => each.setPollUs(before))',
+    faulty: 'undo.add(() => each.setPollUs(microseconds))',
     test: 'kernel/stop-start',
     title: 'stopping and starting queue pairs polls for as long as it was told, running or not, and loses nothing',
   },

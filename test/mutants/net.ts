@@ -114,8 +114,8 @@ export const NET: readonly Fault[] = [
   {
     name: 'a guest has link whose tap is switched off',
     file: 'lib/net/virtio-net.ts',
-    line: 'this.#config.setStatus(LINK_UP, this.#pluggedIn && this.#hostLink)',
-    faulty: 'this.#config.setStatus(LINK_UP, this.#pluggedIn || this.#hostLink)',
+    line: 'this.#config.setStatus(LINK_UP, this.#pluggedIn && this.#networked && this.#hostLink)',
+    faulty: 'this.#config.setStatus(LINK_UP, (this.#pluggedIn && this.#networked) || this.#hostLink)',
     test: 'kernel/net-device',
     title:
       'a virtio-net device on vhost-net has link while its tap is switched on and the cable is in, and the guest is told',

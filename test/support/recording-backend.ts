@@ -100,6 +100,14 @@ export class RecordingBackend extends EventEmitter<NetBackendEvents> implements 
     return this.#running.has(pair)
   }
 
+  pause(): void {
+    this.#note('pause')
+  }
+
+  resume(): void {
+    this.#note('resume')
+  }
+
   setOffloads(offloads: bigint): void {
     this.#note(`offloads 0x${offloads.toString(16)}`)
   }

@@ -284,10 +284,100 @@ describe('queue pairs of a virtio-net device', () => {
     assert.equal(rig.backend.running(0), false)
   })
 
+  it('go on where they stood once there is a network again, if the cable is in', () => {
+    make(2).up()
+    rig.backend.bases = { rx: 11, tx: 12 }
+    rig.backend.emit('gone')
+    rig.backend.take()
+    rig.backend.emit('back')
+    assert.deepEqual(rig.backend.take(), ['start 0 rx@11 tx@12'])
+    assert.equal(rig.device.inspect().link.up, true)
+    rig.backend.emit('gone')
+    rig.device.setLink(false)
+    rig.backend.take()
+    rig.backend.emit('back')
+    assert.deepEqual([rig.backend.take(), rig.device.inspect().link.up], [[], false])
+    rig.device.setLink(true)
+    assert.deepEqual(rig.backend.take(), ['start 0 rx@11 tx@12'])
+  })
+
+  it('that do not start once there is a network again are a fault', () => {
+    make(1).up()
+    rig.backend.emit('gone')
+    rig.backend.before = () => {
+      throw new Error('no more')
+    }
+    rig.backend.emit('back')
+    rig.backend.before = undefined
+    assert.equal(rig.fault, 'device')
+    assert.equal(rig.guest.status & NEEDS_RESET, NEEDS_RESET)
+    rig.up()
+    assert.equal(rig.backend.running(0), true)
+  })
+
+  describe('of a device that is held', () => {
+    it('are held by the backend, once, and commands wait for their answers', async () => {
+      make(2).up()
+      rig.backend.take()
+      rig.device.pause()
+      rig.device.pause()
+      assert.deepEqual([rig.backend.take(), rig.device.inspect().paused], [['pause'], true])
+      const used = rig.control.usedIdx
+      const answer = rig.command(...pairsSet(2))
+      for (let turns = 0; turns < 10; turns++) await setImmediate()
+      assert.equal(rig.control.usedIdx, used)
+      assert.deepEqual(rig.backend.take(), [])
+      rig.device.resume()
+      rig.device.resume()
+      assert.equal(await answer, true)
+      assert.deepEqual([rig.backend.take(), rig.device.inspect().paused], [['resume', 'start 1 rx@0 tx@0'], false])
+    })
+
+    it('come and go with a driver that resets it, whose commands wait, too', async () => {
+      make(2).up()
+      rig.device.pause()
+      rig.up()
+      assert.equal(rig.device.inspect().paused, true)
+      const answer = rig.command(...pairsSet(2))
+      for (let turns = 0; turns < 10; turns++) await setImmediate()
+      assert.equal(rig.control.usedIdx, 0)
+      assert.equal(rig.backend.running(1), false)
+      rig.device.resume()
+      assert.equal(await answer, true)
+      assert.equal(rig.backend.running(1), true)
+    })
+
+    it('stay as they were where they cannot be held, or cannot go on', () => {
+      make(1).up()
+      let fails = true
+      rig.backend.before = (entry) => {
+        if (fails && /pause|resume/.test(entry)) throw new Error(`no ${entry}`)
+      }
+      assert.throws(() => rig.device.pause(), /no pause/)
+      assert.equal(rig.device.inspect().paused, false)
+      fails = false
+      rig.device.pause()
+      fails = true
+      assert.throws(() => rig.device.resume(), /no resume/)
+      assert.equal(rig.device.inspect().paused, true)
+      fails = false
+      rig.device.resume()
+      assert.equal(rig.fault, undefined)
+    })
+
+    it('are not those of one that was closed', () => {
+      make(1).up()
+      rig.device.close()
+      for (const operate of [() => rig.device.pause(), () => rig.device.resume()]) {
+        assert.throws(operate, { code: 'ERR_CLOSED' })
+      }
+    })
+  })
+
   it('leave a backend alone that outlives the device', () => {
     make(1).up()
     rig.device.close()
-    assert.equal(rig.backend.listenerCount('fault') + rig.backend.listenerCount('gone'), 0)
+    for (const event of ['fault', 'gone', 'back'] as const) assert.equal(rig.backend.listenerCount(event), 0)
     assert.equal(rig.backend.running(0), false)
     assert.equal(rig.backend.closed, false)
   })

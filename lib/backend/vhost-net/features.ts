@@ -161,6 +161,19 @@ export function checkFeatures(agreed: bigint, served: bigint): void {
   }
 }
 
+/**
+ * Checks that a tap with these TUN_F_* can take the place of one with which these bits are served.
+ * @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING`
+ */
+export function checkOffloads(ifname: string, offloads: number, served: bigint, vhost: bigint): void {
+  const missing = served & ~servedFeatures(vhost, offloads)
+  if (missing === 0n) return
+  throw new FeatureNegotiationError('ERR_FEATURE_MISSING', `tap ${ifname} does not serve ${featureNames(missing)}`, {
+    hint: 'A guest was offered that, and keeps it.',
+    context: { ifname, features: `0x${missing.toString(16)}` },
+  })
+}
+
 /** `['TUN_F_CSUM', 'TUN_F_TSO4']` */
 export function offloadNames(offloads: number): string[] {
   return Object.entries(TUN_F).flatMap(([name, flag]) => ((offloads & flag) === 0 ? [] : [name]))

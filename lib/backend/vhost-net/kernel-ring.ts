@@ -31,7 +31,10 @@ export class KernelRing {
   readonly #wired = new Teardown()
   readonly #health: RingHealth
   #vring: Vring | undefined
-  #attached = false
+  /** What it is served with; undefined where it is not to be served. */
+  #served: { tap: Tap; features: bigint } | undefined
+  #held = false
+  #connected = false
 
   /** @throws {SystemCallError} `EMFILE` */
   constructor(options: KernelRingOptions) {
@@ -47,9 +50,9 @@ export class KernelRing {
     }
   }
 
-  /** Whether the worker serves it. */
+  /** Whether the worker serves it, or will once it is held no more. */
   get attached(): boolean {
-    return this.#attached
+    return this.#served !== undefined
   }
 
   /** Tells the kernel where it lies; on failure it knows nothing of it. @throws {SystemCallError} */
@@ -107,6 +110,55 @@ export class KernelRing {
    * @throws {SystemCallError}
    */
   attach(tap: Tap, features: bigint): void {
+    this.#served = { tap, features }
+    try {
+      this.#connect()
+    } catch (error) {
+      this.#served = undefined
+      throw error
+    }
+  }
+
+  /** The worker touches it no more when this returns; without effect where it does not serve it. @throws {SystemCallError} */
+  detach(): void {
+    this.#served = undefined
+    this.#disconnect()
+  }
+
+  /**
+   * The worker goes on with another queue, from where it stands; without effect where it does not serve it. On failure it
+   * may not serve it any more: go back with this, too.
+   * @throws {SystemCallError}
+   */
+  move(tap: Tap): void {
+    if (this.#served === undefined) return
+    this.#served = { ...this.#served, tap }
+    this.#disconnect()
+    // It was about the tap that it had.
+    this.error.read()
+    const base = this.standing()
+    if (base !== this.base()) this.#options.vhost.setVringBase(this.index, base)
+    this.#connect()
+    this.signalEnds()
+  }
+
+  /** The worker touches it no more until `release`, whatever is done to it meanwhile. Idempotent. @throws {SystemCallError} */
+  hold(): void {
+    this.#held = true
+    this.#disconnect()
+  }
+
+  /** Without effect where it is not held; on failure, hold it again. @throws {SystemCallError} */
+  release(): void {
+    if (!this.#held) return
+    this.#held = false
+    this.#connect()
+    if (this.#connected) this.signalEnds()
+  }
+
+  #connect(): void {
+    if (this.#held || this.#served === undefined) return
+    const { tap, features } = this.#served
     this.#health.begin(this.#vring as Vring, features)
     try {
       this.#options.vhost.setBackend(this.index, tap)
@@ -114,15 +166,21 @@ export class KernelRing {
       this.#health.end()
       throw error
     }
-    this.#attached = true
+    this.#connected = true
   }
 
-  /** The worker touches it no more when this returns; without effect where it does not serve it. @throws {SystemCallError} */
-  detach(): void {
-    if (!this.#attached) return
-    this.#attached = false
+  #disconnect(): void {
+    if (!this.#connected) return
+    this.#connected = false
     this.#health.end()
     this.#options.vhost.setBackend(this.index, null)
+  }
+
+  /** What happened while the ring stood still was signalled to nobody. @throws {SystemCallError} */
+  signalEnds(): void {
+    if (this.#held) return
+    this.#vring?.kick.signal()
+    this.#vring?.call.signal()
   }
 
   /** How many buffers the worker has returned, modulo 2¹⁶; 0 where there is no ring. */
@@ -136,6 +194,17 @@ export class KernelRing {
   /** The available index that comes next: exact only while it is not attached. @throws {SystemCallError} */
   base(): number {
     return this.#options.vhost.getVringBase(this.index)
+  }
+
+  /**
+   * The available index to go on from, while the worker does not serve it. What a deleted tap was given to send is taken,
+   * and never returned (drivers/vhost/net.c: vhost_tx_batch): it is sent again.
+   * @throws {SystemCallError}
+   */
+  standing(): number {
+    const base = this.base()
+    const returned = this.usedIndex()
+    return this.#options.ring === 'tx' && base !== returned && this.#options.gone() ? returned : base
   }
 
   /** Once it is detached and unwired. Idempotent. */

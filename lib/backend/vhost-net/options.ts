@@ -47,8 +47,8 @@ export interface VhostNetBackendOptions {
   /** Instead of `vhost`: open vhost-nets without an owner, one for each pair (QEMU's `vhostfds=`); taken over as `fds`. */
   vhostfds?: readonly number[]
   /**
-   * Bytes in flight towards the tap, 1..2³¹−1. Anything below 2³¹−1, the default, turns the kernel's batching off. What
-   * is given reaches every queue of the tap: who shares one loses what it had set, since the kernel shows that to none but
+   * Bytes in flight towards the tap, 1..2³¹−1. Anything below 2³¹−1, the default, turns the kernel's batching off: a small
+   * frame costs more, and one with a bad header is dropped, instead of keeping the worker busy for ever. What is given reaches every queue of the tap: who shares one loses what it had set, since the kernel shows that to none but
    * the queue itself (TUNSETSNDBUF in drivers/net/tun.c).
    */
   sndbuf?: number
@@ -59,12 +59,17 @@ export interface VhostNetBackendOptions {
   poll_us?: number
 }
 
+/** Another tap for a backend that runs: `tap` or `fds`, one of both. */
+export type SwapTapOptions = Pick<VhostNetBackendOptions, 'tap' | 'fds'>
+
+/** A tap by name, or open queues of one. */
+export type TapSource = Pick<NamedTap, 'ifname' | 'path' | 'mtu' | 'backpressure'> | { fds: number[] }
+
 export interface CheckedOptions {
   memory: NativeMemory
   queuePairs: number
-  tap: Pick<NamedTap, 'ifname' | 'path' | 'mtu' | 'backpressure'> | { fds: number[] }
+  tap: TapSource
   vhost: { path: string } | { fds: number[] }
-  /** Undefined where a queue is left as it is: one that was just opened has 2³¹−1. */
   sndbuf: number | undefined
   pollUs: number
 }
@@ -86,22 +91,28 @@ export function checkOptions(options: unknown): CheckedOptions {
   const lists = Object.entries({ fds: 'fds' in tap ? tap.fds : [], vhostfds: 'fds' in vhost ? vhost.fds : [] })
   const count = lists.find(([, fds]) => fds.length > 0)?.[1].length ?? 1
   const queuePairs = checkInteger(given.queuePairs, 'queuePairs', 1, TAP_MAX_QUEUES, count)
-  for (const [option, fds] of lists) {
-    if (given[option] === undefined || fds.length === queuePairs) continue
-    const problem = `has ${fds.length} fds for ${queuePairs} queue pairs`
-    throw new InvalidOptionError('ERR_OPTION_CONFLICT', option, problem, { hint: 'Every pair takes one of each.' })
-  }
+  for (const [option, fds] of lists) if (given[option] !== undefined) checkCount(fds, option, queuePairs)
   return {
     memory: given.memory,
     queuePairs,
     tap,
     vhost,
-    sndbuf:
-      given.sndbuf === undefined && 'ifname' in tap
-        ? undefined
-        : checkInteger(given.sndbuf, 'sndbuf', 1, TUN_SNDBUF_UNLIMITED, TUN_SNDBUF_UNLIMITED),
+    sndbuf: given.sndbuf === undefined ? undefined : checkInteger(given.sndbuf, 'sndbuf', 1, TUN_SNDBUF_UNLIMITED),
     pollUs: checkPollUs(given.poll_us),
   }
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_*` */
+export function checkSwapOptions(options: unknown, queuePairs: number): TapSource {
+  const source = checkTap(checkObject(options, ['tap', 'fds']))
+  if ('fds' in source) checkCount(source.fds, 'fds', queuePairs)
+  return source
+}
+
+function checkCount(fds: readonly number[], option: string, queuePairs: number): void {
+  if (fds.length === queuePairs) return
+  const problem = `has ${fds.length} fds for ${queuePairs} queue pairs`
+  throw new InvalidOptionError('ERR_OPTION_CONFLICT', option, problem, { hint: 'Every pair takes one of each.' })
 }
 
 /** Its keys, not their values. @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_UNKNOWN` */
@@ -110,7 +121,7 @@ export function checkTapObject<T>(tap: T): T {
   return tap
 }
 
-function checkTap(given: Unchecked): CheckedOptions['tap'] {
+function checkTap(given: Unchecked): TapSource {
   const fds = checkFds(given.fds, 'fds')
   if (fds !== undefined) {
     assertAlone(given, 'fds', 'tap')

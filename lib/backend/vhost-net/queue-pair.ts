@@ -7,25 +7,23 @@ import type { VhostNet } from '../../host/vhost-net.ts'
 import type { VhostWorker } from '../../host/vhost-worker.ts'
 import type { NativeMemory } from '../../memory/index.ts'
 import { checkBigInt } from '../../options.ts'
-import { Teardown } from '../../teardown.ts'
+import { forAllOrNone, Teardown } from '../../teardown.ts'
 import { hasFeature } from '../../virtio/features.ts'
 import { checkVring, type Vring } from '../../virtio/vring.ts'
 import type { PairBases, PairConfig, RingFault, RingName } from '../net-backend.ts'
 import {
   checkFeatures,
-  checkVnetHdrSize,
+  checkOffloads,
   featureNames,
   offloadNames,
   servedFeatures,
   tapOffload,
   vhostFeatures,
-  vnetHdrSize,
   whyNotServed,
 } from './features.ts'
 import type { RingFinding } from './health.ts'
 import { KernelRing } from './kernel-ring.ts'
 import type { TapQueue, TapQueueState } from './tap-queue.ts'
-import { setSndbuf } from './tap-settings.ts'
 
 export interface QueuePairOptions {
   index: number
@@ -37,8 +35,6 @@ export interface QueuePairOptions {
   worker: VhostWorker | undefined
   /** TUN_F_* that the tap knows. */
   offloads: number
-  /** Undefined where it stays as it is. */
-  sndbuf: number | undefined
   /** Microseconds for which the worker polls before it sleeps. */
   pollUs: number
   /** The features that the other pairs run with; undefined where none runs. */
@@ -75,6 +71,7 @@ export class QueuePair {
   readonly #opened = new Teardown()
   readonly #rings: Readonly<Record<RingName, KernelRing>>
   readonly #vhostMask: bigint
+  #queue: TapQueue
   #pollUs = 0
   #features: bigint | undefined
   #offloads = 0n
@@ -86,6 +83,7 @@ export class QueuePair {
   /** Opens all that it takes, so that `start` is cheap. @throws {SystemCallError} */
   constructor(options: QueuePairOptions) {
     this.#options = options
+    this.#queue = options.queue
     this.#name = `pair ${options.index}`
     try {
       this.#vhostMask = knownFeatures(options.vhost)
@@ -104,13 +102,13 @@ export class QueuePair {
   }
 
   #openRing(ring: RingName, othersMoved: () => boolean): KernelRing {
-    const { index, memory, vhost, worker, queue, fault, gone } = this.#options
+    const { index, memory, vhost, worker, fault, gone } = this.#options
     const found = (finding: RingFinding | 'gone'): void => {
       if (finding === 'gone') gone()
       else fault({ pair: index, ring, ...finding })
     }
     const name = `${this.#name} ${ring}`
-    const options = { ring, name, memory, vhost, worker, othersMoved, gone: () => queue.gone, found }
+    const options = { ring, name, memory, vhost, worker, othersMoved, gone: () => this.#queue.gone, found }
     return this.#opened.own(new KernelRing(options))
   }
 
@@ -143,7 +141,8 @@ export class QueuePair {
    */
   start(config: PairConfig): void {
     const { features, offloads = features, rx, tx } = config
-    const { memory, queue } = this.#options
+    const { memory } = this.#options
+    const queue = this.#queue
     if (this.#running) throw new StateError('ERR_ALREADY_ACTIVE', `${this.#name} is running`)
     checkFeatures(checkBigInt(features, 'features'), this.features)
     checkBigInt(offloads, 'offloads')
@@ -165,8 +164,8 @@ export class QueuePair {
   }
 
   #activate({ features, offloads, rx, tx }: Required<PairConfig>, undo: Teardown): void {
-    const { memory, queue, vhost, sndbuf } = this.#options
-    const { tap } = queue
+    const { memory, vhost } = this.#options
+    const { tap } = this.#queue
     this.#setFeatures(vhostFeatures(features, this.#vhostMask))
     vhost.setMemTable(memory)
     this.#follow()
@@ -174,22 +173,71 @@ export class QueuePair {
       ring.wire(vring)
       undo.add(() => ring.unwire())
     }
-    tap.setVnetHdrSz(vnetHdrSize(features))
-    tap.setVnetLe(true)
-    tap.setOffload(tapOffload(offloads))
-    if (sndbuf !== undefined) setSndbuf(tap, sndbuf)
-    checkVnetHdrSize(tap, features)
+    this.#queue.setUp(features, offloads)
     // Runs when both backends are detached: only then are the bases exact.
     undo.add(() => this.#readBases())
-    for (const ring of [this.#rings.rx, this.#rings.tx]) {
+    for (const ring of this.#bothRings) {
       ring.attach(tap, features)
       undo.add(() => ring.detach())
     }
-    if (this.#ranBefore || rx.base !== undefined || tx.base !== undefined) signalBoth(rx, tx)
+    if (!this.#ranBefore && rx.base === undefined && tx.base === undefined) return
+    for (const ring of this.#bothRings) ring.signalEnds()
+  }
+
+  get #bothRings(): readonly KernelRing[] {
+    return [this.#rings.rx, this.#rings.tx]
+  }
+
+  /** Checks that a tap can take the place of the one it has. @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING` */
+  checkTap({ ifname, offloads }: { ifname: string; offloads: number }): void {
+    checkOffloads(ifname, offloads, this.features, this.#vhostMask)
+  }
+
+  /**
+   * Goes on with a queue of another tap: from where its rings stand where it runs, else when it starts. Whether frames
+   * reach that queue is as with the one it had. `undo` is given the way back.
+   * @param stranded told of a ring that could go no way: it stands still.
+   * @throws {FeatureNegotiationError} `ERR_FEATURE_MISMATCH` where its header is not as long as was agreed on
+   * @throws {SystemCallError} where the kernel refused a step
+   */
+  swap(queue: TapQueue, undo: Teardown, stranded: (ring: RingName) => void): void {
+    const before = this.#queue
+    if (before.attached) queue.attach()
+    else queue.detach()
+    if (this.#running) queue.setUp(this.#features as bigint, this.#offloads)
+    for (const name of ['rx', 'tx'] as const) {
+      const ring = this.#rings[name]
+      undo.add(() => {
+        try {
+          ring.move(before.tap)
+        } catch (error) {
+          stranded(name)
+          throw error
+        }
+      })
+      ring.move(queue.tap)
+    }
+    this.#queue = queue
+    undo.add(() => {
+      this.#queue = before
+    })
+  }
+
+  /** No ring of it is touched until `resume`, whatever is done with it meanwhile. Idempotent. @throws {SystemCallError} */
+  pause(): void {
+    for (const ring of this.#bothRings) ring.hold()
+  }
+
+  /** @throws {SystemCallError} with both rings as `pause` leaves them */
+  resume(): void {
+    forAllOrNone(this.#bothRings, (ring, undo) => {
+      undo.add(() => ring.hold())
+      ring.release()
+    })
   }
 
   #readBases(): void {
-    this.#bases = { rx: this.#rings.rx.base(), tx: this.#rings.tx.base() }
+    this.#bases = { rx: this.#rings.rx.standing(), tx: this.#rings.tx.standing() }
   }
 
   /**
@@ -199,7 +247,8 @@ export class QueuePair {
    * @throws {SystemCallError} where the kernel refused a step
    */
   startRing(name: RingName, vring: Vring): void {
-    const { memory, queue } = this.#options
+    const { memory } = this.#options
+    const queue = this.#queue
     const ring = this.#rings[name]
     this.#assertRunning()
     if (ring.attached) throw new StateError('ERR_ALREADY_ACTIVE', `${ring.name} is running`)
@@ -211,7 +260,7 @@ export class QueuePair {
       undo.add(() => ring.unwire())
       ring.attach(queue.tap, this.#features as bigint)
       undo.add(() => ring.detach())
-      signalBoth(vring)
+      ring.signalEnds()
     } catch (error) {
       throw undo.unwind(error)
     }
@@ -227,10 +276,10 @@ export class QueuePair {
     this.#assertRunning()
     if (!ring.attached) throw new StateError('ERR_NOT_ACTIVE', `${ring.name} is not running`)
     const undo = new Teardown()
-    if (name === 'rx') undo.add(() => this.#options.queue.detach())
+    if (name === 'rx') undo.add(() => this.#queue.detach())
     undo.add(() => ring.unwire())
     undo.add(() => {
-      this.#bases[name] = ring.base()
+      this.#bases[name] = ring.standing()
     })
     undo.add(() => ring.detach())
     undo.run()
@@ -255,18 +304,18 @@ export class QueuePair {
     else vhost.setFeaturesArray(features)
   }
 
+  /** Microseconds for which its worker polls. */
+  get pollUs(): number {
+    return this.#pollUs
+  }
+
   /** Microseconds for which the worker polls for either ring before it sleeps, from now on. @throws {SystemCallError} */
   setPollUs(microseconds: number): void {
     const { vhost } = this.#options
-    const undo = new Teardown()
-    try {
-      for (const index of [VHOST_NET_VQ_RX, VHOST_NET_VQ_TX]) {
-        vhost.setVringBusyloopTimeout(index, microseconds)
-        undo.add(() => vhost.setVringBusyloopTimeout(index, this.#pollUs))
-      }
-    } catch (error) {
-      throw undo.unwind(error)
-    }
+    forAllOrNone([VHOST_NET_VQ_RX, VHOST_NET_VQ_TX], (index, undo) => {
+      vhost.setVringBusyloopTimeout(index, microseconds)
+      undo.add(() => vhost.setVringBusyloopTimeout(index, this.#pollUs))
+    })
     this.#pollUs = microseconds
   }
 
@@ -282,7 +331,12 @@ export class QueuePair {
     if (!this.#running) throw new StateError('ERR_NOT_ACTIVE', `${this.#name} is not running`)
   }
 
-  /** Notes what the driver takes now of what was agreed on. */
+  /** What the driver takes now of what was agreed on. */
+  get offloads(): bigint {
+    return this.#offloads
+  }
+
+  /** Notes it. */
   set offloads(offloads: bigint) {
     this.#offloads = offloads
   }
@@ -292,8 +346,8 @@ export class QueuePair {
     this.#assertRunning()
     this.#running = false
     const undo = new Teardown()
-    const rings = [this.#rings.rx, this.#rings.tx]
-    if (detach) undo.add(() => this.#options.queue.detach())
+    const rings = this.#bothRings
+    if (detach) undo.add(() => this.#queue.detach())
     for (const ring of rings) undo.add(() => ring.unwire())
     undo.add(() => this.#readBases())
     for (const ring of rings) undo.add(() => ring.detach())
@@ -303,7 +357,8 @@ export class QueuePair {
 
   /** What it is now. */
   inspect(): QueuePairState {
-    const { index, queue, vhost } = this.#options
+    const { index, vhost } = this.#options
+    const queue = this.#queue
     const [rxErr, txErr] = [this.#rings.rx.error, this.#rings.tx.error]
     const features = this.#features
     return {
@@ -347,10 +402,4 @@ export class QueuePair {
     if (this.#running) all.add(() => this.stop())
     all.run()
   }
-}
-
-/** What happened while the rings stood still was signalled to nobody. */
-function signalBoth(...vrings: readonly Vring[]): void {
-  for (const { kick } of vrings) kick.signal()
-  for (const { call } of vrings) call.signal()
 }

@@ -4,49 +4,81 @@ import { fstatSync, statSync } from 'node:fs'
 import { SystemCallError } from '../../errors.ts'
 import { type LinkEvent, LinkWatch } from '../../host/rtnetlink.ts'
 import type { Tap } from '../../host/tap.ts'
+import { Teardown } from '../../teardown.ts'
 import { findLink } from './existing-tap.ts'
 
-/**
- * Says whether the tap is up, IFF_UP, now and whenever that changes, until the watch is closed. Its carrier tells no more:
- * it has one while any of its queues is attached, and those are ours. Undefined where the tap is not in this process's
- * network namespace, or nobody may ask.
- * @throws {SystemCallError} `EMFILE`, `EAFNOSUPPORT`
- */
-export function watchTapLink(tap: Tap, changed: (up: boolean) => void): LinkWatch | undefined {
-  if (!isInOwnNamespace(tap)) return undefined
-  let known: boolean | undefined
-  let index = 0
-  const tell = (up: boolean): void => {
-    if (up === known) return
-    known = up
-    changed(up)
+/** Says whether a tap is switched on, one tap after the other. */
+export class TapLink {
+  readonly #changed: (up: boolean) => void
+  #watch: LinkWatch | undefined
+  #index = 0
+  #known: boolean | undefined
+
+  /** @throws {SystemCallError} `EMFILE`, `EAFNOSUPPORT` */
+  constructor(tap: Tap, changed: (up: boolean) => void) {
+    this.#changed = changed
+    const undo = new Teardown()
+    try {
+      this.follow(tap, undo)()
+    } catch (error) {
+      throw undo.unwind(error)
+    }
   }
-  const take = (event: LinkEvent): void => {
-    if (event.type === 'overrun') tell(findLink({ index })?.up === true)
-    else if (event.link.index === index) tell(event.type === 'new' && event.link.up)
+
+  /**
+   * Begins to look at another tap; `undo` is given what ends that. What is returned says how that one is, and looks no
+   * more at the one before.
+   * @throws {SystemCallError} `EMFILE`, `EAFNOSUPPORT`
+   */
+  follow(tap: Tap, undo: Teardown): () => void {
+    // Nobody hears whether a tap in another network namespace is switched on: it counts as if it were.
+    const watch = namespaceOf(tap) === ownNamespace() ? undo.own(this.#open()) : undefined
+    const link = watch && findLink({ ifname: tap.getIff().name })
+    return () => {
+      const before = this.#watch
+      this.#watch = watch
+      this.#index = link?.index ?? 0
+      this.#tell(watch === undefined || link?.up === true)
+      before?.close()
+    }
   }
-  const watch = LinkWatch.open(take)
-  try {
-    const link = findLink({ ifname: tap.getIff().name })
-    index = link?.index ?? 0
-    tell(link?.up === true)
+
+  #open(): LinkWatch {
+    const watch: LinkWatch = LinkWatch.open((event: LinkEvent) => {
+      if (watch !== this.#watch) return
+      if (event.type === 'overrun') this.#tell(findLink({ index: this.#index })?.up === true)
+      else if (event.link.index === this.#index) this.#tell(event.type === 'new' && event.link.up)
+    })
     return watch
-  } catch (error) {
-    watch.close()
-    throw error
+  }
+
+  #tell(up: boolean): void {
+    if (up === this.#known) return
+    this.#known = up
+    this.#changed(up)
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#watch?.close()
+    this.#watch = undefined
   }
 }
 
-function isInOwnNamespace(tap: Tap): boolean {
+/** The network namespace of this process, by its inode's number. */
+export const ownNamespace = (): number => statSync('/proc/self/ns/net').ino
+
+/** That of a tap; undefined where nobody may ask. @throws {SystemCallError} `EBADFD` */
+export function namespaceOf(tap: Tap): number | undefined {
   try {
     const namespace = tap.getDevNetNs()
     try {
-      return fstatSync(namespace.fd).ino === statSync('/proc/self/ns/net').ino
+      return fstatSync(namespace.fd).ino
     } finally {
       namespace.close()
     }
   } catch (error) {
-    if (error instanceof SystemCallError && error.code === 'EPERM') return false
+    if (error instanceof SystemCallError && error.code === 'EPERM') return undefined
     throw error
   }
 }

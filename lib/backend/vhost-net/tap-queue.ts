@@ -4,6 +4,8 @@ import { IFF } from '../../abi/tun.ts'
 import { InvalidOptionError, SystemCallError } from '../../errors.ts'
 import type { Tap } from '../../host/tap.ts'
 import { Teardown } from '../../teardown.ts'
+import { checkVnetHdrSize, tapOffload, vnetHdrSize } from './features.ts'
+import { setSndbuf } from './tap-settings.ts'
 
 /** What the tap says of a queue, or the errno's name with which it does not: a device that was deleted answers `EBADFD`. */
 export type TapQueueState = { vnetHdrSz: number; sndbuf: number } | { error: string }
@@ -11,12 +13,15 @@ export type TapQueueState = { vnetHdrSz: number; sndbuf: number } | { error: str
 /** A queue that was just opened is attached. What goes out through it goes out either way. */
 export class TapQueue {
   readonly tap: Tap
+  /** Bytes in flight towards the tap that a pair sets when it starts; undefined where it keeps what it has. */
+  readonly sndbuf: number | undefined
   readonly #alone: boolean
   #attached = true
 
-  /** @param alone whether it is the only one, which is always attached. */
-  constructor(tap: Tap, alone: boolean) {
+  /** @param options.alone whether it is the only one, which is always attached. */
+  constructor(tap: Tap, { alone, sndbuf }: { alone: boolean; sndbuf: number | undefined }) {
     this.tap = tap
+    this.sndbuf = sndbuf
     this.#alone = alone
   }
 
@@ -56,6 +61,20 @@ export class TapQueue {
       hint: 'With one, the kernel attaches no queue again, and says nothing: TUNDETACHFILTER takes it away.',
       context: { ifname: tap.ifname },
     })
+  }
+
+  /**
+   * What its tap has to be set to, each time that a pair goes on with it: a persistent one remembers what it had last.
+   * @throws {FeatureNegotiationError} `ERR_FEATURE_MISMATCH` where its header is not as long as was agreed on
+   * @throws {SystemCallError}
+   */
+  setUp(features: bigint, offloads: bigint): void {
+    const { tap, sndbuf } = this
+    tap.setVnetHdrSz(vnetHdrSize(features))
+    tap.setVnetLe(true)
+    tap.setOffload(tapOffload(offloads))
+    if (sndbuf !== undefined) setSndbuf(tap, sndbuf)
+    checkVnetHdrSize(tap, features)
   }
 
   /** The tap's frames go to its other queues; those that waited here are lost. @throws {SystemCallError} */

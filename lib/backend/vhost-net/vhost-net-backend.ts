@@ -2,24 +2,30 @@
 
 import { EventEmitter } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
-import { InvalidOptionError } from '../../errors.ts'
-import type { Tap } from '../../host/tap.ts'
+import { InvalidOptionError, StateError } from '../../errors.ts'
 import { VhostNet } from '../../host/vhost-net.ts'
 import { startWorker, type VhostWorker } from '../../host/vhost-worker.ts'
 import { checkBigInt } from '../../options.ts'
-import { Teardown } from '../../teardown.ts'
+import { forAllOrNone, Teardown } from '../../teardown.ts'
 import type { Vring } from '../../virtio/vring.ts'
 import type { NetBackend, NetBackendEvents, PairBases, PairConfig, RingName, RxFilter } from '../net-backend.ts'
+import { BackendTap } from './backend-tap.ts'
 import { featureNames, tapOffload } from './features.ts'
 import { Lease, vhostOfFd } from './handed-fds.ts'
-import { type CheckedOptions, checkOptions, checkPollUs, type VhostNetBackendOptions } from './options.ts'
+import {
+  type CheckedOptions,
+  checkOptions,
+  checkPollUs,
+  checkSwapOptions,
+  type SwapTapOptions,
+  type VhostNetBackendOptions,
+} from './options.ts'
 import { QueuePair, type QueuePairState } from './queue-pair.ts'
-import { TapFilter, type TapFilterState } from './tap-filter.ts'
-import { watchTapLink } from './tap-link.ts'
-import { TapQueue } from './tap-queue.ts'
-import { queuesByFd, queuesByName } from './tap-queues.ts'
+import type { TapFilterState } from './tap-filter.ts'
+import { TapLink } from './tap-link.ts'
+import { type StrandedRing, swapTaps } from './tap-swap.ts'
 
-export type { VhostNetBackendOptions } from './options.ts'
+export type { SwapTapOptions, VhostNetBackendOptions } from './options.ts'
 
 /** What a backend is now; JSON-safe. */
 export interface VhostNetBackendState {
@@ -28,7 +34,6 @@ export interface VhostNetBackendState {
   features: { bits: string; names: string }
   /** The option; null where queues have what they had. */
   sndbuf: number | null
-  poll_us: number
   /** What the workers can reach, by guest-physical address, once a pair has started. */
   regions: { guestAddress: number; size: number }[]
   /** Which frames the tap passes on. */
@@ -36,39 +41,47 @@ export interface VhostNetBackendState {
   pairs: QueuePairState[]
 }
 
-interface Parts extends Pick<CheckedOptions, 'memory' | 'sndbuf' | 'pollUs'> {
-  /** The first queue of the tap, for what is the whole tap's. */
-  tap: Tap
+interface Parts extends Pick<CheckedOptions, 'memory'> {
+  tap: BackendTap
+  /** The option, for the next tap, too. */
+  sndbuf: number | undefined
   pairs: readonly QueuePair[]
-  filter: TapFilter
   opened: Teardown
 }
 
 /**
- * Packets go through the kernel's vhost-net to a tap. Emits `fault` where a ring cannot go on, and `gone` where the tap was
- * deleted.
+ * Packets go through the kernel's vhost-net to a tap. Emits `fault` where a ring cannot go on, `gone` where the tap was
+ * deleted, and `back` once there is another.
  * Pair i has a queue of the tap and a vhost-net fd of its own. A pair gets its share of the tap's frames from its first
  * start on; the first pair's queue is open to them from the beginning.
  */
 export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements NetBackend {
-  readonly ifname: string
   readonly queuePairs: number
   readonly features: bigint
   readonly #parts: Parts
   readonly #pairs: readonly QueuePair[]
-  #pollUs: number
+  readonly #links = new Set<TapLink>()
+  #tap: BackendTap
+  #rxFilter: RxFilter | undefined
   /** The tap was deleted: nothing can be asked of it. */
   #gone = false
+  #closed = false
+  /** One swap comes after the other. */
+  #swaps: Promise<unknown> = Promise.resolve()
 
   private constructor(parts: Parts) {
     super()
     const { tap, pairs } = parts
-    this.ifname = tap.ifname
     this.queuePairs = pairs.length
     this.features = pairs.reduce((features, pair) => features & pair.features, pairs[0]?.features ?? 0n)
     this.#parts = parts
     this.#pairs = pairs
-    this.#pollUs = parts.pollUs
+    this.#tap = tap
+  }
+
+  /** The tap's name. */
+  get ifname(): string {
+    return this.#tap.ifname
   }
 
   /**
@@ -80,6 +93,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     const { queuePairs, tap: tapFrom, vhost: vhostFrom, memory, sndbuf, pollUs } = checkOptions(options)
     const opened = new Teardown()
     const lease = new Lease(opened)
+    let backend: VhostNetBackend | undefined
     // With an owner, hence a worker, which an fd that goes back does not have.
     const openVhost = (index: number): { vhost: VhostNet; worker: VhostWorker | undefined } => {
       if (!('fds' in vhostFrom)) {
@@ -92,28 +106,16 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
       return { vhost, worker }
     }
     try {
-      const queues =
-        'fds' in tapFrom ? queuesByFd(tapFrom.fds, lease, opened) : queuesByName({ ...tapFrom, queuePairs }, opened)
-      const taps: TapQueue[] = []
+      const tap = await BackendTap.open(tapFrom, { queuePairs, sndbuf })
+      opened.add(() => (backend === undefined ? tap : backend.#tap).close())
       const pairs: QueuePair[] = []
-      let offloads = 0
-      let filter: TapFilter | undefined
-      let backend: VhostNetBackend | undefined
-      for (let index = 0; index < queuePairs; index++) {
-        const tap = queues.open()
-        const queue = new TapQueue(tap, queuePairs === 1)
-        if (index === 0) {
-          offloads = queues.offloads()
-          filter = opened.own(new TapFilter(tap))
-        }
-        taps.push(queue)
+      for (const [index, queue] of tap.queues.entries()) {
         const pair = new QueuePair({
           index,
           memory,
           queue,
           ...openVhost(index),
-          offloads,
-          sndbuf,
+          offloads: tap.offloads,
           pollUs,
           agreed: () => pairs.find(({ agreed }) => agreed !== undefined)?.agreed,
           fault: (fault) => backend?.emit('fault', fault),
@@ -122,17 +124,11 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
           },
         })
         pairs.push(opened.own(pair))
-        // Creating a queue waits for RTNL and a worker to start: other work of this thread goes between.
+        // A worker has to start: other work of this thread goes between.
         if (index + 1 < queuePairs) await setImmediate()
       }
-      // From the highest on: the kernel fills the place of a queue that goes with its last one (drivers/net/tun.c).
-      for (const queue of taps.slice(1).reverse()) {
-        queue.detach()
-        lease.addBeforeReturn(() => void queue.attach())
-        await setImmediate()
-      }
-      const { tap } = taps[0] as TapQueue
-      backend = new VhostNetBackend({ memory, sndbuf, pollUs, tap, pairs, filter: filter as TapFilter, opened })
+      backend = new VhostNetBackend({ memory, sndbuf, tap, pairs, opened })
+      tap.take()
       lease.take()
       return backend
     } catch (error) {
@@ -185,7 +181,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
   /** TUNSETOFFLOAD: what the driver takes from now on of what was agreed on. @throws {SystemCallError} */
   setOffloads(offloads: bigint): void {
     const bits = tapOffload(checkBigInt(offloads, 'offloads'))
-    if (!this.#gone) this.#parts.tap.setOffload(bits)
+    if (!this.#gone) this.#tap.first.setOffload(bits)
     for (const pair of this.#pairs) pair.offloads = offloads
   }
 
@@ -195,16 +191,129 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
    * @throws {InvalidOptionError} `ERR_OPTION_*` of an address
    */
   setRxFilter(filter: RxFilter): void {
-    if (!this.#gone) this.#parts.filter.set(filter)
+    if (!this.#gone) this.#tap.filter.set(filter)
+    this.#rxFilter = filter
   }
 
   /**
    * Says whether the tap is switched on (IFF_UP), now and whenever that changes, until the watch is closed; close it before
-   * the backend. Undefined where the tap is in another network namespace than this process.
+   * the backend. One in another network namespace than this process counts as switched on.
    * @throws {SystemCallError} `EMFILE`
    */
-  watchLink(changed: (up: boolean) => void): { close(): void } | undefined {
-    return watchTapLink(this.#parts.tap, changed)
+  watchLink(changed: (up: boolean) => void): { close(): void } {
+    const link = new TapLink(this.#tap.first, changed)
+    this.#links.add(link)
+    return {
+      close: () => {
+        this.#links.delete(link)
+        link.close()
+      },
+    }
+  }
+
+  /**
+   * Has every pair go on with another tap: where pairs run, from where their rings stand, with the offloads and the filter
+   * that the driver set. Frames that wait in the queues of the one before are lost; those that are being sent are not. It
+   * also brings a backend back whose tap was deleted. The tap before is closed, with what was changed on it put back, and
+   * so are its fds that were handed over.
+   *
+   * Rejects with the pairs on the tap before, and fds handed over left to their giver. Where there is no way back since
+   * that tap was deleted meanwhile, `gone` is emitted; where the kernel refuses it, `fault`. Only where it is closing the
+   * tap before that fails, it rejects although the pairs have gone on: `ifname` says so. Swaps asked for at once come one
+   * after the other.
+   * @throws {InvalidOptionError} `ERR_OPTION_*`, `ERR_OPTION_CONFLICT` where it is the same tap, has too few queues or no
+   * virtio header
+   * @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING` where it lacks what this backend serves, `ERR_FEATURE_MISMATCH`
+   * where somebody else changes its header size
+   * @throws {SystemCallError}
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  swapTap(options: SwapTapOptions): Promise<void> {
+    const swap = this.#swaps.then(() => this.#swapTap(options))
+    // Whoever asked for it hears of its failure.
+    this.#swaps = swap.catch(() => undefined)
+    return swap
+  }
+
+  async #swapTap(options: SwapTapOptions): Promise<void> {
+    const { queuePairs } = this
+    const from = checkSwapOptions(options, queuePairs)
+    this.#assertOpen()
+    this.#tap.refuse(from)
+    const opened = new Teardown()
+    const next = opened.own(await BackendTap.open(from, { queuePairs, sndbuf: this.#parts.sndbuf }))
+    let followed: (() => void)[]
+    try {
+      this.#assertOpen()
+      const swap = { pairs: this.#pairs, links: this.#links, rxFilter: this.#rxFilter, next }
+      followed = swapTaps(swap, (rings) => this.#strand(rings))
+    } catch (error) {
+      throw opened.unwind(error)
+    }
+    next.take()
+    this.#goneOver(next, followed)
+  }
+
+  /** Whatever becomes of the tap before, the pairs are on the next one. */
+  #goneOver(next: BackendTap, followed: readonly (() => void)[]): void {
+    const rest = new Teardown()
+    rest.own(this.#tap)
+    for (const step of followed) rest.add(step)
+    this.#tap = next
+    if (this.#gone) {
+      this.#gone = false
+      rest.add(() => void this.emit('back'))
+    }
+    rest.run()
+  }
+
+  /** Rings stand still: the tap is gone, or nobody knows why. */
+  #strand(rings: readonly StrandedRing[]): void {
+    if (this.#tap.gone) {
+      this.#tapGone()
+      return
+    }
+    const message = 'the kernel took it neither to another tap nor back to the one it had'
+    for (const ring of rings) this.emit('fault', { ...ring, errors: 0, cause: 'unknown', message })
+  }
+
+  /**
+   * Holds all rings: no packet moves until `resume`, and what waits in rings and in the tap's queues stays there. Pairs may
+   * be started and stopped, and the tap swapped, meanwhile. Idempotent.
+   * @throws {SystemCallError} with nothing held
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  pause(): void {
+    this.#assertOpen()
+    forAllOrNone(this.#pairs, (pair, undo) => {
+      undo.add(() => pair.resume())
+      pair.pause()
+    })
+  }
+
+  /**
+   * Rings go on from where they stood. Where the tap was deleted meanwhile, `gone` is emitted. Does nothing where nothing
+   * is held.
+   * @throws {SystemCallError} with all held
+   * @throws {StateError} `ERR_CLOSED`
+   */
+  resume(): void {
+    this.#assertOpen()
+    try {
+      forAllOrNone(this.#pairs, (pair, undo) => {
+        undo.add(() => pair.pause())
+        pair.resume()
+      })
+    } catch (error) {
+      if (this.#gone || !this.#tap.gone) throw error
+      // A device stops its pairs then, and none is left that could not go on.
+      this.#tapGone()
+      this.resume()
+    }
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StateError('ERR_CLOSED', `the backend on ${this.ifname} is closed`)
   }
 
   running(pair: number): boolean {
@@ -212,24 +321,19 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
   }
 
   /**
-   * For how many microseconds, 0..10000, the workers poll for more work before they sleep; from now on, also of pairs that
-   * run. Where one cannot, all keep what they had.
+   * For how many microseconds, 0..10000, the worker of a pair, or of each, polls for more work before it sleeps; from now
+   * on, also while pairs run. Where one cannot, all keep what they had.
    * @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`
    * @throws {SystemCallError} of `VHOST_SET_VRING_BUSYLOOP_TIMEOUT`
    * @throws {StateError} `ERR_CLOSED`
    */
-  setPollUs(poll_us: number): void {
+  setPollUs(poll_us: number, pair?: number): void {
     const microseconds = checkPollUs(poll_us)
-    const undo = new Teardown()
-    try {
-      for (const pair of this.#pairs) {
-        pair.setPollUs(microseconds)
-        undo.add(() => pair.setPollUs(this.#pollUs))
-      }
-    } catch (error) {
-      throw undo.unwind(error)
-    }
-    this.#pollUs = microseconds
+    forAllOrNone(pair === undefined ? this.#pairs : [this.#pair(pair)], (each, undo) => {
+      const before = each.pollUs
+      each.setPollUs(microseconds)
+      undo.add(() => each.setPollUs(before))
+    })
   }
 
   /**
@@ -242,20 +346,20 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
 
   /** What it is now. */
   inspect(): VhostNetBackendState {
-    const { memory, sndbuf = null } = this.#parts
+    const { memory } = this.#parts
     return {
       ifname: this.ifname,
       features: { bits: `0x${this.features.toString(16)}`, names: featureNames(this.features) },
-      sndbuf,
-      poll_us: this.#pollUs,
+      sndbuf: this.#tap.sndbuf ?? null,
       regions: memory.regions.map(({ guestAddress, size }) => ({ guestAddress, size })),
-      rxFilter: this.#parts.filter.inspect(),
+      rxFilter: this.#tap.filter.inspect(),
       pairs: this.#pairs.map((pair) => pair.inspect()),
     }
   }
 
   /** Stops every pair, ends the workers, closes the tap and puts back what was changed on one not ours. Idempotent. */
   close(): void {
+    this.#closed = true
     this.#parts.opened.run()
   }
 
