@@ -74,6 +74,17 @@ describe('a NIC that is held', () => {
     assert.deepEqual(received, macs)
   })
 
+  it('signals both ends of each ring when it goes on', async () => {
+    const made = await machine()
+    const { nic } = made
+    nic.pause()
+    const signals = await recording((record) => {
+      nic.resume()
+      return record.calls.filter(({ name }) => name === 'eventfdWrite').length
+    })
+    assert.equal(signals, 2 * 2 * PAIRS)
+  })
+
   it('may be reset and set up again by its driver, which has frames once it goes on', async () => {
     const made = await machine()
     made.nic.pause()

@@ -2,6 +2,7 @@
 // has changed.
 
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { constants } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import { VIRTIO_NET_HDR_SIZE } from '../../lib/abi/virtio-net.ts'
@@ -20,7 +21,7 @@ import { recording } from '../support/failing-binding.ts'
 import { sendFrames, setUpHost } from '../support/host-frames.ts'
 import { KernelNic, MAC } from '../support/kernel-nic.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
-import { diff, networkDevices, resources } from '../support/resources.ts'
+import { networkDevices } from '../support/resources.ts'
 import { soon } from '../support/soon.ts'
 import { addTap, ip, ipState, sysfs, tapSettings } from '../support/tuntap.ts'
 
@@ -88,6 +89,32 @@ describe('a NIC that gets another tap', () => {
     assert.deepEqual(
       pairs.map(({ tap }) => tap),
       Array(PAIRS).fill({ vnetHdrSz: VIRTIO_NET_HDR_SIZE, sndbuf: 0x7fffffff }),
+    )
+  })
+
+  it('stops each ring, starts it on the other tap where it stood, and signals both of its ends', async () => {
+    const { backend } = await bringUp(given, { ifname })
+    const calls = await recording(async (record) => {
+      await backend.swapTap(toTap(other))
+      return record.calls
+    })
+    const steps = calls.map(({ name, args }) => (/^vhost/.test(name) ? [name, args[1], args[2] !== null] : [name]))
+    const first = calls.findIndex(({ name }) => name === 'vhostNetSetBackend')
+    assert.deepEqual(
+      steps.slice(first, first + 12),
+      [0, 1].flatMap((ring) => [
+        ['vhostNetSetBackend', ring, false],
+        ['eventfdRead'],
+        ['vhostGetVringBase', ring, true],
+        ['vhostNetSetBackend', ring, true],
+        ['eventfdWrite'],
+        ['eventfdWrite'],
+      ]),
+    )
+    const setUp = calls.slice(0, first).filter(({ name }) => /^tunSet(VnetHdrSz|VnetLe|Offload)$/.test(name))
+    assert.deepEqual(
+      setUp.slice(-3).map(({ name }) => name),
+      ['tunSetVnetHdrSz', 'tunSetVnetLe', 'tunSetOffload'],
     )
   })
 
@@ -264,7 +291,8 @@ describe('a NIC that gets another tap', () => {
     const allMove = async (why: string): Promise<void> => {
       for (let pair = 0; pair < PAIRS; pair++) assert.ok(await moves(driver, pair), `${why}: pair ${pair} moves`)
     }
-    let before = resources()
+    const files = (): number => readdirSync('/proc/self/fd').length
+    const before = files()
     let n = 1
     for (; ; n++) {
       const { error, injected } = await recording(async (record) => {
@@ -289,13 +317,13 @@ describe('a NIC that gets another tap', () => {
         assert.equal(exists(ifname), false)
         await backend.swapTap(toTap(ifname))
         assert.equal(exists(other), false)
-        before = resources()
         continue
       }
       assert.ok(error instanceof SystemCallError, `${step}: ${error}`)
       assert.equal(error.cause, injected)
       assert.equal(backend.ifname, ifname)
-      assert.deepEqual(diff(before, resources()), [], step)
+      assert.equal(exists(other), false, step)
+      assert.equal(files(), before, step)
       await allMove(step)
     }
     assert.ok(n > 50, `it took ${n - 1} steps`)

@@ -179,7 +179,7 @@ export const BACKEND: readonly Fault[] = [
     name: 'pairs go on polling where one of them could not be told',
     file: 'lib/backend/vhost-net/vhost-net-backend.ts',
     line: 'undo.add(() => each.setPollUs(before))',
-    faulty: 'undo.add(() => each.setPollUs(microseconds))',
+    faulty: 'undo.add(() => each.setPollUs(before + microseconds))',
     test: 'kernel/stop-start',
     title: 'stopping and starting queue pairs polls for as long as it was told, running or not, and loses nothing',
   },
@@ -222,5 +222,40 @@ export const BACKEND: readonly Fault[] = [
     faulty: 'if (Tap.knownFlags(path) !== 0) return',
     test: 'kernel/backpressure',
     title: 'tap.backpressure is refused by a kernel that does not know it, before anything is made',
+  },
+  {
+    name: 'what a deleted tap was given to send is never sent',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'return returned !== base && gone() ? returned : base',
+    faulty: 'return returned !== base && gone() ? base : base',
+    test: 'kernel/swap-tap',
+    title:
+      'a NIC that gets another tap after its tap was deleted has all buffers back, as many as its ring has, whether it has noticed or not',
+  },
+  {
+    name: 'another tap passes everything on',
+    file: 'lib/backend/vhost-net/tap-swap.ts',
+    line: 'if (rxFilter !== undefined) next.filter.set(rxFilter)',
+    faulty: 'void rxFilter',
+    test: 'kernel/swap-tap',
+    title:
+      'a NIC that gets another tap takes over offloads, filter, MTU and open queues, and its guest hears of its link',
+  },
+  {
+    name: 'the queues of another tap stay closed',
+    file: 'lib/backend/vhost-net/queue-pair.ts',
+    line: 'if (before.attached) queue.attach()',
+    faulty: 'if (!before.attached) queue.attach()',
+    test: 'kernel/swap-tap',
+    title:
+      'a NIC that gets another tap takes over offloads, filter, MTU and open queues, and its guest hears of its link',
+  },
+  {
+    name: 'a ring is not woken when it is held no more',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'if (this.#connected) this.signalEnds()',
+    faulty: 'void this.#connected',
+    test: 'kernel/held-nic',
+    title: 'a NIC that is held signals both ends of each ring when it goes on',
   },
 ]

@@ -136,4 +136,13 @@ export const VIRTIO: readonly Fault[] = [
     test: 'unit/virtio-mmio',
     title: `${MMIO} and interrupts keeps an event of a queue that was disabled meanwhile`,
   },
+  {
+    name: 'a device that is held answers commands',
+    file: 'lib/virtio/queue-service.ts',
+    line: 'if (this.#stopped || this.#paused) return',
+    faulty: 'if (this.#stopped) return',
+    test: 'unit/net-pairs',
+    title:
+      'queue pairs of a virtio-net device of a device that is held are held by the backend, once, and commands wait for their answers',
+  },
 ]

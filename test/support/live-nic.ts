@@ -29,6 +29,17 @@ interface Parts {
   closing: Teardown
 }
 
+/** Frames so far. */
+export interface LiveSums {
+  fromGuest: number
+  toGuest: number
+  /** Of those to the guest. */
+  lost: number
+  /** For which a tap of the NIC had no room, and the peer's. */
+  dropped: number
+  droppedByPeer: number
+}
+
 export class LiveNic {
   readonly nic: VirtioNet
   readonly guest: GuestNic
@@ -43,7 +54,8 @@ export class LiveNic {
   readonly #owed: number[]
   readonly #over = new AbortController()
   readonly #running: Promise<unknown>[] = []
-  #sending = true
+  /** Pending while the guest is to send nothing. */
+  #still: Promise<void> | undefined
   #failure: unknown
 
   private constructor(parts: Parts, lossy: boolean) {
@@ -120,7 +132,8 @@ export class LiveNic {
     const { signal } = this.#over
     const { tx } = this.guest.pairs[pair]!
     const flow = this.out[pair]!
-    while (this.#sending) {
+    for (;;) {
+      await this.#still
       const room = WINDOW - (flow.sent - flow.reached)
       if (room > 0 && flow.send(tx, room) === 0) await tx.writable(signal)
       else await this.#turn()
@@ -199,28 +212,43 @@ export class LiveNic {
     return this.#parts.netlink.getLink({ ifname })!.stats.tx_dropped
   }
 
-  /** Frames that taps had no room for, of the NIC and of its peer. */
-  get dropped(): { nic: number; peer: number } {
-    return {
-      nic: this.#droppedBefore + this.#dropped(this.nic.backend.ifname),
-      peer: this.#dropped(this.#parts.peer.backend.ifname),
-    }
+  /**
+   * The guest sends nothing until this resolves: by then everything that it sent has come, each buffer that it made available
+   * is back, and nothing is under way to it. Returns how it stands.
+   */
+  async settle(): Promise<LiveSums> {
+    let goOn: () => void = () => undefined
+    this.#still = new Promise((resolve) => {
+      goOn = resolve
+    })
+    await this.until('all that the guest sent', () => this.out.every(({ lost }) => lost === 0))
+    // Behind all that was sent to it.
+    for (const pair of this.#owed.keys()) this.#owed[pair]!++
+    await this.until('all answers', () => this.#owed.every((count) => count === 0))
+    const come = ({ sent, reached, lost }: NumberedFlow): boolean => reached === sent && (this.#lossy || lost === 0)
+    await this.until('the last ones', () => this.in.every(come))
+    await this.until('its buffers', () =>
+      this.guest.pairs.every(({ tx }) => {
+        tx.reclaim()
+        return tx.inFlight === 0
+      }),
+    )
+    const sums = this.#sums()
+    this.#still = undefined
+    goOn()
+    return sums
   }
 
-  /** Ends the traffic: everything that the guest sent has come, and every buffer that it made available is back. */
-  async end(): Promise<void> {
-    this.#sending = false
-    await this.until('all that the guest sent', () => this.out.every(({ lost }) => lost === 0))
-    await this.until('all answers', () => this.#owed.every((count) => count === 0))
-    if (!this.#lossy) await this.until('all that it is sent', () => this.in.every(({ lost }) => lost === 0))
-    for (const { tx } of this.guest.pairs) await tx.drained(AbortSignal.timeout(STALL_MS))
-    for (const { tx } of this.guest.pairs) {
-      const { available, used } = tx.counters()
-      assert.equal(used, available)
+  #sums(): LiveSums {
+    const sum = (flows: readonly NumberedFlow[], what: 'received' | 'lost'): number =>
+      flows.reduce((total, flow) => total + flow[what], 0)
+    return {
+      fromGuest: sum(this.out, 'received'),
+      toGuest: sum(this.in, 'received'),
+      lost: sum(this.in, 'lost'),
+      dropped: this.#droppedBefore + this.#dropped(this.nic.backend.ifname),
+      droppedByPeer: this.#dropped(this.#parts.peer.backend.ifname),
     }
-    this.#over.abort()
-    await Promise.all(this.#running)
-    if (this.#failure !== undefined) throw this.#failure
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -228,5 +256,6 @@ export class LiveNic {
     await Promise.all(this.#running)
     await this.guest.close()
     this.#parts.closing.run()
+    if (this.#failure !== undefined) throw this.#failure
   }
 }

@@ -136,8 +136,9 @@ export class KernelRing {
     this.#disconnect()
     // It was about the tap that it had.
     this.error.read()
-    const base = this.standing()
-    if (base !== this.base()) this.#options.vhost.setVringBase(this.index, base)
+    const base = this.base()
+    const from = this.#rewound(base)
+    if (from !== base) this.#options.vhost.setVringBase(this.index, from)
     this.#connect()
     this.signalEnds()
   }
@@ -196,15 +197,20 @@ export class KernelRing {
     return this.#options.vhost.getVringBase(this.index)
   }
 
-  /**
-   * The available index to go on from, while the worker does not serve it. What a deleted tap was given to send is taken,
-   * and never returned (drivers/vhost/net.c: vhost_tx_batch): it is sent again.
-   * @throws {SystemCallError}
-   */
+  /** The available index to go on from, while the worker does not serve it. @throws {SystemCallError} */
   standing(): number {
-    const base = this.base()
+    return this.#rewound(this.base())
+  }
+
+  /**
+   * What a deleted tap was given to send is taken, and never returned (drivers/vhost/net.c: vhost_tx_batch): it is sent
+   * again.
+   */
+  #rewound(base: number): number {
+    const { ring, memory, gone } = this.#options
+    if (ring === 'rx' || memory.closed) return base
     const returned = this.usedIndex()
-    return this.#options.ring === 'tx' && base !== returned && this.#options.gone() ? returned : base
+    return returned !== base && gone() ? returned : base
   }
 
   /** Once it is detached and unwired. Idempotent. */
