@@ -59,7 +59,10 @@ export interface VhostNetBackendOptions {
   poll_us?: number
 }
 
-/** Another tap for a backend that runs: `tap` or `fds`, one of both. */
+/**
+ * Another tap for a backend that runs: `tap` or `fds`, one of both. Queues that are open already, as {@link Tap}s, are
+ * handed over by their fds: `taps.map((tap) => tap.detach())`.
+ */
 export type SwapTapOptions = Pick<VhostNetBackendOptions, 'tap' | 'fds'>
 
 /** A tap by name, or open queues of one. */
