@@ -8,9 +8,9 @@ import { Teardown } from '../../teardown.ts'
 import { Lease } from './handed-fds.ts'
 import type { TapSource } from './options.ts'
 import { TapFilter } from './tap-filter.ts'
-import { namespaceOf, ownNamespace } from './tap-link.ts'
-import { TapQueue } from './tap-queue.ts'
+import { nameOf, TapQueue } from './tap-queue.ts'
 import { queuesByFd, queuesByName, type TapQueues } from './tap-queues.ts'
+import { namespaceOf, ownNamespace } from './tap-watch.ts'
 
 export interface BackendTapOptions {
   queuePairs: number
@@ -27,6 +27,7 @@ export class BackendTap {
   readonly filter: TapFilter
   readonly #opened: Teardown
   readonly #lease: Lease
+  #ifname: string
 
   private constructor(
     queues: readonly TapQueue[],
@@ -40,6 +41,7 @@ export class BackendTap {
     this.filter = filter
     this.#opened = opened
     this.#lease = lease
+    this.#ifname = this.first.ifname
   }
 
   /**
@@ -82,8 +84,10 @@ export class BackendTap {
     return (this.queues[0] as TapQueue).tap
   }
 
+  /** Its name now, since somebody may rename it; of one that was deleted, or once closed, the last. */
   get ifname(): string {
-    return this.first.ifname
+    if (!this.first.closed) this.#ifname = nameOf(this.first) ?? this.#ifname
+    return this.#ifname
   }
 
   /** Whether it was deleted. @throws {SystemCallError} */

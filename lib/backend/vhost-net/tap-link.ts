@@ -1,17 +1,12 @@
-// Whether a tap is switched on, as its network namespace tells.
+// Whether the tap that a backend has is switched on, one tap after the other.
 
-import { fstatSync, statSync } from 'node:fs'
-import { SystemCallError } from '../../errors.ts'
-import { type LinkEvent, LinkWatch } from '../../host/rtnetlink.ts'
 import type { Tap } from '../../host/tap.ts'
 import { Teardown } from '../../teardown.ts'
-import { findLink } from './existing-tap.ts'
+import { TapWatch } from './tap-watch.ts'
 
-/** Says whether a tap is switched on, one tap after the other. */
 export class TapLink {
   readonly #changed: (up: boolean) => void
-  #watch: LinkWatch | undefined
-  #index = 0
+  #watch: TapWatch | undefined
   #known: boolean | undefined
 
   /** @throws {SystemCallError} `EMFILE`, `EAFNOSUPPORT` */
@@ -31,25 +26,16 @@ export class TapLink {
    * @throws {SystemCallError} `EMFILE`, `EAFNOSUPPORT`
    */
   follow(tap: Tap, undo: Teardown): () => void {
-    // Nobody hears whether a tap in another network namespace is switched on: it counts as if it were.
-    const watch = namespaceOf(tap) === ownNamespace() ? undo.own(this.#open()) : undefined
-    const link = watch && findLink({ ifname: tap.getIff().name })
+    const watch = TapWatch.open(tap, (up) => {
+      if (watch === this.#watch) this.#tell(up)
+    })
+    if (watch !== undefined) undo.own(watch)
     return () => {
       const before = this.#watch
       this.#watch = watch
-      this.#index = link?.index ?? 0
-      this.#tell(watch === undefined || link?.up === true)
+      this.#tell(watch?.up ?? true)
       before?.close()
     }
-  }
-
-  #open(): LinkWatch {
-    const watch: LinkWatch = LinkWatch.open((event: LinkEvent) => {
-      if (watch !== this.#watch) return
-      if (event.type === 'overrun') this.#tell(findLink({ index: this.#index })?.up === true)
-      else if (event.link.index === this.#index) this.#tell(event.type === 'new' && event.link.up)
-    })
-    return watch
   }
 
   #tell(up: boolean): void {
@@ -62,23 +48,5 @@ export class TapLink {
   close(): void {
     this.#watch?.close()
     this.#watch = undefined
-  }
-}
-
-/** The network namespace of this process, by its inode's number. */
-export const ownNamespace = (): number => statSync('/proc/self/ns/net').ino
-
-/** That of a tap; undefined where nobody may ask. @throws {SystemCallError} `EBADFD` */
-export function namespaceOf(tap: Tap): number | undefined {
-  try {
-    const namespace = tap.getDevNetNs()
-    try {
-      return fstatSync(namespace.fd).ino
-    } finally {
-      namespace.close()
-    }
-  } catch (error) {
-    if (error instanceof SystemCallError && error.code === 'EPERM') return undefined
-    throw error
   }
 }

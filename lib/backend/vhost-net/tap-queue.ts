@@ -10,6 +10,16 @@ import { setSndbuf } from './tap-settings.ts'
 /** What the tap says of a queue, or the errno's name with which it does not: a device that was deleted answers `EBADFD`. */
 export type TapQueueState = { vnetHdrSz: number; sndbuf: number } | { error: string }
 
+/** The name of the tap now, wherever it is; undefined where it was deleted. @throws {SystemCallError} */
+export function nameOf(tap: Tap): string | undefined {
+  try {
+    return tap.getIff().name
+  } catch (error) {
+    if (error instanceof SystemCallError && error.code === 'EBADFD') return undefined
+    throw error
+  }
+}
+
 /** A queue that was just opened is attached. What goes out through it goes out either way. */
 export class TapQueue {
   readonly tap: Tap
@@ -31,13 +41,7 @@ export class TapQueue {
 
   /** Whether the tap was deleted: its queues stay open, and are of nothing any more. @throws {SystemCallError} */
   get gone(): boolean {
-    try {
-      this.tap.getIff()
-      return false
-    } catch (error) {
-      if (error instanceof SystemCallError && error.code === 'EBADFD') return true
-      throw error
-    }
+    return nameOf(this.tap) === undefined
   }
 
   /**

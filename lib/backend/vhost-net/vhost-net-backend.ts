@@ -79,7 +79,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     this.#tap = tap
   }
 
-  /** The tap's name. */
+  /** The tap's name now, since somebody may rename it; of one that was deleted, or once closed, the last. */
   get ifname(): string {
     return this.#tap.ifname
   }
@@ -197,7 +197,8 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
 
   /**
    * Says whether the tap is switched on (IFF_UP), now and whenever that changes, until the watch is closed; close it before
-   * the backend. One in another network namespace than this process counts as switched on.
+   * the backend. One in another network namespace than this process counts as switched on for as long as it is there, since
+   * nothing can be heard of it.
    * @throws {SystemCallError} `EMFILE`
    */
   watchLink(changed: (up: boolean) => void): { close(): void } {
