@@ -1,6 +1,7 @@
 // Turns what the addon throws into a SystemCallError that says what was done to what, and what to do about it.
 
 import { constants } from 'node:os'
+import { getSystemErrorMap } from 'node:util'
 import {
   type ErrorContext,
   InvalidOptionError,
@@ -59,8 +60,12 @@ function misuse(error: unknown): unknown {
   return error
 }
 
+/** Of node:fs, which counts errnos downwards, the kernel's words alone. */
+const textOf = ({ errno, message }: NativeError): string =>
+  errno < 0 ? (getSystemErrorMap().get(errno)?.[1] ?? message) : message
+
 /**
- * Runs one call into the addon.
+ * Runs one call into the addon, or one of node:fs.
  * @throws {SystemCallError} where the kernel refused it.
  */
 export function systemCall<T>(call: () => T, { subject, context, hints = {} }: CallSubject): T {
@@ -68,10 +73,11 @@ export function systemCall<T>(call: () => T, { subject, context, hints = {} }: C
     return call()
   } catch (error) {
     if (!isNativeError(error)) throw misuse(error)
-    const code = errnoName(error.errno)
+    const errno = -Math.abs(error.errno)
+    const code = errnoName(-errno)
     const hint = hints[`${error.syscall} ${code}`] ?? hints[code]
-    const message = `${error.syscall} on ${subject}: ${code}, ${error.message}`
-    throw new SystemCallError(code, -error.errno, error.syscall, message, {
+    const message = `${error.syscall} on ${subject}: ${code}, ${textOf(error)}`
+    throw new SystemCallError(code, errno, error.syscall, message, {
       ...(hint !== undefined && { hint }),
       ...(context !== undefined && { context }),
       cause: error,

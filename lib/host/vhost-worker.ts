@@ -1,8 +1,9 @@
 // The kernel's worker of a vhost fd: which thread it is, its time, and where it may run.
 
-import { readdirSync, readFileSync } from 'node:fs'
 import { binding, type Hints, systemCall } from '../binding/index.ts'
+import { SystemCallError } from '../errors.ts'
 import { checkInteger } from '../options.ts'
+import { listKernelFolder, readKernelFile } from './kernel-file.ts'
 import type { Vhost } from './vhost.ts'
 
 const hints: Hints = {
@@ -49,15 +50,14 @@ export class VhostWorker {
   }
 }
 
-const tids = (directory: string): string[] => readdirSync(directory).filter((name) => /^\d+$/.test(name))
+const tids = (folder: string): string[] => listKernelFolder(folder).filter((name) => /^\d+$/.test(name))
 
 function isWorker(directory: string, tid: string): boolean {
   try {
-    return /^vhost-\d+\n$/.test(readFileSync(`${directory}/${tid}/comm`, 'utf8'))
+    return /^vhost-\d+\n$/.test(readKernelFile(`${directory}/${tid}/comm`))
   } catch (error) {
     // Whoever it was has ended.
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ESRCH') return false
+    if (error instanceof SystemCallError && (error.code === 'ENOENT' || error.code === 'ESRCH')) return false
     throw error
   }
 }
@@ -67,7 +67,7 @@ const PLACES = ['/proc/self/task', '/proc']
 /**
  * VHOST_SET_OWNER, and the worker which that makes: the kernel says its name only. Undefined where it cannot be told, as
  * where it is a kernel thread and this process has a PID namespace of its own.
- * @throws {SystemCallError} `EBUSY`, `ENOMEM`
+ * @throws {SystemCallError} `EBUSY`, `ENOMEM`, `EMFILE`
  */
 export function startWorker(vhost: Vhost): VhostWorker | undefined {
   const before = PLACES.map((directory) => new Set(tids(directory)))

@@ -2,7 +2,8 @@
 
 import { readFileSync } from 'node:fs'
 import { VHOST_MEMORY_DEFAULT_REGIONS } from '../abi/vhost.ts'
-import { GuestMemoryError, InvalidOptionError } from '../errors.ts'
+import { systemCall } from '../binding/index.ts'
+import { GuestMemoryError, InvalidOptionError, SystemCallError } from '../errors.ts'
 import { checkInteger, checkObject } from '../options.ts'
 import { formatRange, type MemoryRegion } from './guest-memory.ts'
 
@@ -74,9 +75,9 @@ export function overlap(a: MemoryRegion, b: MemoryRegion): boolean {
 // The module may be built in, or be there only once /dev/vhost-net is opened; then its default holds.
 function maxRegions(): number {
   try {
-    return Number(readFileSync(MAX_MEM_REGIONS, 'utf8'))
+    return Number(systemCall(() => readFileSync(MAX_MEM_REGIONS, 'utf8'), { subject: MAX_MEM_REGIONS }))
   } catch (error) {
-    if (!['ENOENT', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    if (!(error instanceof SystemCallError && ['ENOENT', 'EACCES'].includes(error.code))) throw error
     return VHOST_MEMORY_DEFAULT_REGIONS
   }
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { inspect } from 'node:util'
+import { systemCall } from '../../lib/binding/index.ts'
 import * as errors from '../../lib/errors.ts'
 
 const {
@@ -40,6 +41,17 @@ const samples: readonly errors.VhostNetError[] = [
 ]
 
 describe('errors', () => {
+  it('of what node:fs asks of the kernel are like those of the addon', () => {
+    const file = '/nowhere/at/all'
+    assert.throws(() => systemCall(() => readFileSync(file), { subject: file, hints: { ENOENT: 'Make it.' } }), {
+      name: 'SystemCallError',
+      code: 'ENOENT',
+      errno: -2,
+      syscall: 'open',
+      message: 'open on /nowhere/at/all: ENOENT, no such file or directory\n  Make it.',
+    })
+  })
+
   it('have samples of every class in this test', () => {
     const classes = Object.values(errors).filter((value) => typeof value === 'function')
     assert.deepEqual(new Set(samples.map((error) => error.constructor)), new Set(classes))

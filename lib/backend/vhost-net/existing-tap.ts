@@ -1,9 +1,9 @@
 // A tap that somebody else made: whether it fits, and how it is put back as it was.
 
-import { readFileSync } from 'node:fs'
 import { IFF, TAP_MAX_QUEUES } from '../../abi/tun.ts'
-import { InvalidOptionError } from '../../errors.ts'
+import { InvalidOptionError, SystemCallError } from '../../errors.ts'
 import { ethtoolFeatures } from '../../host/ethtool.ts'
+import { readKernelFile } from '../../host/kernel-file.ts'
 import { type Link, type LinkKey, RtNetlink } from '../../host/rtnetlink.ts'
 import { Tap } from '../../host/tap.ts'
 import { Teardown } from '../../teardown.ts'
@@ -111,13 +111,11 @@ function isAttached(link: Link): boolean {
 
 // Netlink does not tell IFF_NAPI, IFF_NAPI_FRAGS and IFF_BACKPRESSURE, sysfs does; but sysfs may be that of another network namespace.
 function flagsOf({ ifname, index, tun }: Link): number {
-  const sysfs = `/sys/class/net/${ifname}`
+  const read = (name: string): number => Number(readKernelFile(`/sys/class/net/${ifname}/${name}`))
   try {
-    if (Number(readFileSync(`${sysfs}/ifindex`, 'utf8')) === index) {
-      return Number(readFileSync(`${sysfs}/tun_flags`, 'utf8')) & ~IFF.IFF_PERSIST
-    }
+    if (read('ifindex') === index) return read('tun_flags') & ~IFF.IFF_PERSIST
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    if (!(error instanceof SystemCallError && error.code === 'ENOENT')) throw error
   }
   return (
     IFF.IFF_TAP |
