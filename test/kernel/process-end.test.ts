@@ -4,6 +4,9 @@ import assert from 'node:assert/strict'
 import { diffSoon, resources } from '../support/resources.ts'
 import { type ScenarioResult, startScenario } from '../support/run-scenario.ts'
 
+/** A process takes a second to start. */
+const KILLS = Number(process.env.KILLS ?? 6)
+
 describe('handles in a process that ends', () => {
   let held: ReturnType<typeof resources>
 
@@ -45,6 +48,26 @@ describe('handles in a process that ends', () => {
     assert.equal(await next(), 'running')
     child.kill('SIGKILL')
     assert.equal((await ended).signal, 'SIGKILL')
+  })
+
+  it(`by SIGKILL at any of its calls to the kernel leaves nothing, at ${KILLS} of them`, async () => {
+    const { output } = await run('kill-itself', ['0'])
+    const { calls } = output as { calls: number }
+    for (let kill = 0; kill < KILLS; kill++) {
+      const n = 1 + Math.floor((kill * calls) / KILLS)
+      assert.equal((await run('kill-itself', [String(n)])).signal, 'SIGKILL', `at call ${n} of ${calls}`)
+      assert.deepEqual(await diffSoon(held, 5000), [], `at call ${n} of ${calls}`)
+    }
+  })
+
+  it('by SIGKILL to its vhost worker leaves nothing, since that is one of its threads; a kernel thread takes no signal', async () => {
+    const { next, ended } = startScenario('kill-its-worker', [])
+    const { isThread } = (await next()) as { isThread: boolean }
+    const { signal, status, output } = await ended
+    const expected = isThread
+      ? { signal: 'SIGKILL', status: null, output: { isThread } }
+      : { signal: null, status: 0, output: { moves: true } }
+    assert.deepEqual({ signal, status, output }, expected)
   })
 
   it('closes what was collected, and warns of it by name', async () => {

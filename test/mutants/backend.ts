@@ -258,4 +258,22 @@ export const BACKEND: readonly Fault[] = [
     test: 'kernel/held-nic',
     title: 'a NIC that is held signals both ends of each ring when it goes on',
   },
+  {
+    name: 'a guest has no link whose tap is in another network namespace',
+    file: 'lib/backend/vhost-net/tap-watch.ts',
+    line: 'this.#up = link?.up ?? nameOf(this.#tap) !== undefined',
+    faulty: 'this.#up = link?.up ?? nameOf(this.#tap) === undefined',
+    test: 'kernel/tap-moves',
+    title:
+      'a tap in traffic is moved to another network namespace and back 3 times: its rings run on, its guest has link there',
+  },
+  {
+    name: 'a ring that the kernel would not let go of is never let go of',
+    file: 'lib/backend/vhost-net/kernel-ring.ts',
+    line: 'this.detach()',
+    faulty: 'this.unwire()',
+    test: 'kernel/failing-calls',
+    title:
+      'a network device, each of whose system calls fails in turn answers that it could not, or begins anew, and can the next time: one pair instead of two',
+  },
 ]

@@ -1,7 +1,8 @@
 // What tests do in a process of its own, since it ends badly or changes the process: `node child-scenarios.js NAME …`.
 // Each prints lines of JSON.
 
-import { readdirSync } from 'node:fs'
+import assert from 'node:assert/strict'
+import { closeSync, existsSync, openSync, readdirSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { VhostNetBackend } from '../../lib/backend/index.ts'
 import { Driver } from '../../lib/driver/index.ts'
@@ -9,7 +10,8 @@ import { VhostNetError } from '../../lib/errors.ts'
 import { EventFd, watchReadable } from '../../lib/event/index.ts'
 import { RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
-import { bringUp, features, type Given, moves, open, sendForever } from './bring-up.ts'
+import { bringUp, closeAll, features, type Given, moves, open, sendForever } from './bring-up.ts'
+import { Recording } from './failing-binding.ts'
 import { startSenders } from './workers.ts'
 
 function print(value: unknown): void {
@@ -90,6 +92,74 @@ const scenarios: Readonly<Record<string, (...args: string[]) => unknown>> = {
   'send-until-killed': async () => {
     const { driver } = await bringUp(given, { ifname: 'child0' })
     await sendForever(driver, () => print('running'))
+  },
+
+  /** At its n-th call to the kernel; how many there are where it is not killed. */
+  'kill-itself': async (n) => {
+    let left = Number(n)
+    const record = new Recording()
+    record.failWhen(() => {
+      if (--left === 0) process.kill(process.pid, 'SIGKILL')
+      return false
+    })
+    const { driver } = await bringUp(given, { ifname: 'child0', queuePairs: 2 })
+    for (let pair = 0; pair < 2; pair++) await moves(driver, pair)
+    closeAll(given)
+    record.remove()
+    print({ calls: record.calls.length })
+  },
+
+  'kill-its-worker': async () => {
+    const { driver, backend } = await bringUp(given, { ifname: 'child0' })
+    assert.ok(await moves(driver, 0))
+    const { tid } = backend.inspect().pairs[0]!.worker!
+    print({ isThread: existsSync(`/proc/self/task/${tid}`) })
+    process.kill(tid, 'SIGKILL')
+    print({ moves: await moves(driver, 0) })
+    closeAll(given)
+  },
+
+  /** Opens a NIC with no file left to open, then with one, and so on, until it works. */
+  'few-files': async (ifname) => {
+    // Not for the others, which start faster without.
+    const { KernelNic } = await import('./kernel-nic.ts')
+    // What is loaded at first use is there then.
+    const first = await KernelNic.open({ ifname: ifname!, queuePairs: 2 })
+    first[Symbol.dispose]()
+    const open: number[] = []
+    const fill = (): void => {
+      try {
+        for (;;) open.push(openSync('/dev/null', 'r'))
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EMFILE') throw error
+      }
+    }
+    /** How many more could be opened. */
+    const room = (): number => {
+      const before = open.length
+      fill()
+      const count = open.length - before
+      for (const fd of open.splice(before)) closeSync(fd)
+      return count
+    }
+    const codes: string[] = []
+    const left: number[] = []
+    fill()
+    for (let files = 0; ; files++) {
+      try {
+        using machine = await KernelNic.open({ ifname: ifname!, queuePairs: 2 })
+        machine.up()
+        const works = await moves(machine.driver, 0)
+        for (const fd of open) closeSync(fd)
+        print({ codes, left, works })
+        return
+      } catch (error) {
+        if (!VhostNetError.is(error)) throw error
+        codes.push(error.code)
+        left.push(room() - files)
+        closeSync(open.pop()!)
+      }
+    }
   },
 
   'exit-while-workers-send': async (count) => {

@@ -54,8 +54,8 @@ class PassedInterrupts implements Interrupts {
 export class KernelNic {
   readonly nic: VirtioNet
   readonly guest: MmioGuest
+  readonly memory: ReturnType<typeof GuestMemory.allocate>
   readonly #interrupts: PassedInterrupts
-  readonly #memory: ReturnType<typeof GuestMemory.allocate>
   readonly #layout: Parameters<typeof Driver.memoryNeeded>[0]
   readonly #closing: Teardown
   #driver: Driver | undefined
@@ -69,7 +69,7 @@ export class KernelNic {
     closing: Teardown,
   ) {
     this.nic = nic
-    this.#memory = memory
+    this.memory = memory
     this.#layout = layout
     this.#closing = closing
     this.#interrupts = new PassedInterrupts()
@@ -108,7 +108,7 @@ export class KernelNic {
     guest.begin()
     const agreed = guest.offered & WANTED & features
     assert.ok(guest.accept(agreed))
-    const driver = Driver.create({ ...this.#layout, memory: this.#memory, features: agreed & ~CONTROL })
+    const driver = Driver.create({ ...this.#layout, memory: this.memory, features: agreed & ~CONTROL })
     this.#driver = driver
     this.#interrupts.driver = driver
     const queues = driver.pairs.flatMap(({ rx, tx }) => [rx, tx])
@@ -123,7 +123,7 @@ export class KernelNic {
       )
     }
     const at = Driver.memoryNeeded(this.#layout)
-    const bytes = this.#memory.window(0, at + CONTROL_AREA).buffer as ArrayBuffer
+    const bytes = this.memory.window(0, at + CONTROL_AREA).buffer as ArrayBuffer
     this.#control = new GuestRing(bytes, at, 8)
     guest.place(queues.length, this.#control)
     assert.ok(guest.enable())
@@ -143,11 +143,11 @@ export class KernelNic {
     this.#interrupts.driver = undefined
   }
 
-  /** Sends a command, and says whether it was answered OK. */
+  /** Sends a command, and says whether it was answered OK: not where the device needs a reset meanwhile. */
   async command(...bytes: readonly number[]): Promise<boolean> {
     const control = this.#control!
     const at = control.end + 0x100
-    this.#memory.write(at, Uint8Array.from(bytes))
+    this.memory.write(at, Uint8Array.from(bytes))
     control.chain([
       { address: at, length: bytes.length },
       { address: at + 0x8000, length: 1, deviceWrites: true },
@@ -155,9 +155,10 @@ export class KernelNic {
     const before = control.usedIdx
     control.offer(0)
     this.guest.kick(2 * this.nic.queuePairs)
-    await soon('an answer', () => control.usedIdx !== before)
+    await soon('an answer', () => control.usedIdx !== before || this.nic.inspect().fault !== null)
+    if (control.usedIdx === before) return false
     const answer = new Uint8Array(1)
-    this.#memory.read(at + 0x8000, answer)
+    this.memory.read(at + 0x8000, answer)
     return answer[0] === 0
   }
 
@@ -168,7 +169,7 @@ export class KernelNic {
     const count = rx.receive(burst)
     const macs = Array.from({ length: count }, (_, i) => {
       const mac = new Uint8Array(6)
-      this.#memory.read(rx.layout.pool + burst.offsets[i]! + 12, mac)
+      this.memory.read(rx.layout.pool + burst.offsets[i]! + 12, mac)
       return [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':')
     })
     rx.releaseBurst(burst)

@@ -23,7 +23,7 @@ function unlessGone(read: () => string): string | undefined {
 }
 
 // The numbers of sockets and pipes say nothing; /proc/self/fd is the directory being read here.
-function openFiles(): string[] {
+export function openFiles(): string[] {
   return readdirSync('/proc/self/fd')
     .flatMap((fd) => unlessGone(() => readlinkSync(`/proc/self/fd/${fd}`)) ?? [])
     .map((target) => `fd ${target.replace(/^(socket|pipe):\[\d+\]$/, '$1')}`)

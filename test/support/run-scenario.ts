@@ -56,6 +56,11 @@ export function runScenario(name: string, ...args: string[]): Promise<ScenarioRe
   return startScenario(name, args).ended
 }
 
+/** Runs it to its end, with so many files open at most. */
+export function runWithFiles(most: number, name: string, ...args: string[]): Promise<ScenarioResult> {
+  return follow(['prlimit', `--nofile=${most}:${most}`, process.execPath, script, name, ...args]).ended
+}
+
 // The checkout may lie where nobody may look; but opening a device takes more than reading. Not process.setuid(): Node.js
 // refuses that where its libuv may be using io_uring.
 const asNobody = [

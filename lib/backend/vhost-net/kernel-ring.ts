@@ -57,6 +57,8 @@ export class KernelRing {
 
   /** Tells the kernel where it lies; on failure it knows nothing of it. @throws {SystemCallError} */
   wire(vring: Vring): void {
+    // Where the kernel would not let go of it when it was to stop.
+    this.detach()
     try {
       this.#wire(vring)
     } catch (error) {
@@ -172,9 +174,9 @@ export class KernelRing {
 
   #disconnect(): void {
     if (!this.#connected) return
-    this.#connected = false
     this.#health.end()
     this.#options.vhost.setBackend(this.index, null)
+    this.#connected = false
   }
 
   /** What happened while the ring stood still was signalled to nobody. @throws {SystemCallError} */
