@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { release } from 'node:os'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { soak } from '../support/soak.ts'
 import { SoakTraffic } from '../support/soak-traffic.ts'
@@ -13,7 +14,9 @@ const MOVES = Number(process.env.MOVES ?? 3)
 const DELETIONS = Number(process.env.DELETIONS ?? 3)
 const PACKETS = 4000
 const NAMESPACE = 'vntmoves'
-/** Longer than every name that the kernel or this test gives. */
+/** Before Linux 6.2 a device that is up is not renamed: EBUSY (dev_change_name in net/core/dev.c). */
+const isBefore62 = /^([0-5]\.|6\.[01]\.)/.test(release())
+/** Longer than every name that the kernel gives. */
 const LONG = 'soak-renamed-ab'
 
 /** Runs a command in the namespace. */
@@ -37,32 +40,36 @@ describe('a tap in traffic', () => {
     return traffic
   }
 
-  it(`is renamed ${RENAMES} times, and its guest sees nothing of it: no frame is lost, and its link stays`, async () => {
-    const traffic = await open()
-    const { nic, index } = traffic.nics[1]!
-    let renames = 0
-    const exact = soak(traffic, {
-      packets: RENAMES * 1000,
-      checkpoints: 1,
-      progress: (done) => {
-        if (done < renames * 1000 || renames === RENAMES) return
-        const name = `${LONG.slice(0, 1 + (renames % LONG.length))}${renames}`.slice(0, 15)
-        traffic.netlink.setLink(index, { ifname: name })
-        assert.equal(nic.backend.ifname, name)
-        assert.equal(nic.backend.inspect().ifname, name)
-        renames++
-      },
-    })
-    assert.deepEqual((await exact)[0]!.wrong, [])
-    assert.equal(renames, RENAMES)
-    nic.setLink(true)
-    assert.equal(nic.inspect().link.up, true)
-    traffic.netlink.setLink(index, { up: false })
-    await soon('no link', () => !nic.inspect().link.up)
-    traffic.netlink.setLink(index, { up: true })
-    await soon('link again', () => nic.inspect().link.up)
-    assert.equal(nic.inspect().fault, null)
-  })
+  const itIfLiveRename = isBefore62 ? it.skip : it
+  itIfLiveRename(
+    `is renamed ${RENAMES} times, and its guest sees nothing of it: no frame is lost, and its link stays`,
+    async () => {
+      const traffic = await open()
+      const { nic, index } = traffic.nics[1]!
+      let renames = 0
+      const exact = soak(traffic, {
+        packets: RENAMES * 1000,
+        checkpoints: 1,
+        progress: (done) => {
+          if (done < renames * 1000 || renames === RENAMES) return
+          const name = `${LONG.slice(0, 1 + (renames % LONG.length))}${renames}`.slice(0, 15)
+          traffic.netlink.setLink(index, { ifname: name })
+          assert.equal(nic.backend.ifname, name)
+          assert.equal(nic.backend.inspect().ifname, name)
+          renames++
+        },
+      })
+      assert.deepEqual((await exact)[0]!.wrong, [])
+      assert.equal(renames, RENAMES)
+      nic.setLink(true)
+      assert.equal(nic.inspect().link.up, true)
+      traffic.netlink.setLink(index, { up: false })
+      await soon('no link', () => !nic.inspect().link.up)
+      traffic.netlink.setLink(index, { up: true })
+      await soon('link again', () => nic.inspect().link.up)
+      assert.equal(nic.inspect().fault, null)
+    },
+  )
 
   it(`is moved to another network namespace and back ${MOVES} times: its rings run on, its guest has link there`, async () => {
     const traffic = await open()
