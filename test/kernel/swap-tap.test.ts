@@ -401,7 +401,7 @@ describe('a NIC that gets another tap', () => {
         await setImmediate()
         if (noticed) await soon('gone', () => gone)
         await made.nic.swapTap(toTap(other))
-        await tx.drained(AbortSignal.timeout(5000))
+        await tx.drained(AbortSignal.timeout(20_000))
         made[Symbol.dispose]()
       }
     })

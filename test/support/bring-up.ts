@@ -74,7 +74,7 @@ export async function moves(driver: Driver, pair: number, size = 60): Promise<bo
   const burst = new Burst(1)
   burst.add(offsets[0]!, 12 + size)
   assert.equal(tx.send(burst), 1)
-  await tx.drained(AbortSignal.timeout(5000))
+  await tx.drained(AbortSignal.timeout(20_000))
   return tx.inFlight === 0
 }
 
