@@ -8,7 +8,7 @@ import { VhostNet } from '../../lib/host/index.ts'
 import { LiveNic, type LiveSums } from '../support/live-nic.ts'
 
 const PAIRS = 4
-const ROUNDS = Number(process.env.LIVE_ROUNDS ?? 10)
+const ROUNDS = Number(process.env.LIVE_ROUNDS ?? 5)
 
 /** Microseconds for which a worker polls for each of its rings, as the kernel says. */
 function pollUs(fd: number): number[] {
