@@ -1,15 +1,16 @@
 // Two NICs of this process on a bridge, and numbered frames both ways on every pair, each checked where it arrives; either
 // NIC may be given another driver, or be replaced, amid the traffic.
 
-import { setMaxListeners } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import { Burst, type RxQueue } from '../../lib/driver/index.ts'
 import { RtNetlink } from '../../lib/host/index.ts'
 import { Teardown } from '../../lib/teardown.ts'
 import { Bridge } from './bridge.ts'
+import { account } from './soak-account.ts'
 import { BURST, SoakFlow, wordsOf } from './soak-flow.ts'
 import { pairOf } from './soak-frames.ts'
 import { QUEUE_SIZE, SoakNic } from './soak-nic.ts'
+import { SoakSession } from './soak-session.ts'
 import { type SoakSums, since } from './soak-sums.ts'
 
 /** Long enough for a machine whose CPUs take turns; of a ring that stands still none would be. */
@@ -18,12 +19,6 @@ const STALL_MS = 30_000
 /** Who receives is woken by so many frames, or later by fewer. */
 const COALESCING = { frames: 192, milliseconds: 10 }
 
-/** What works on one NIC's driver, until that goes. */
-interface Session {
-  readonly over: AbortController
-  readonly tasks: Promise<void>[]
-}
-
 export class SoakTraffic {
   readonly netlink: RtNetlink
   readonly bridge: Bridge
@@ -31,7 +26,7 @@ export class SoakTraffic {
   readonly #queuePairs: number
   /** By the NIC that sends. */
   readonly #flows: readonly (readonly SoakFlow[])[]
-  readonly #sessions: (Session | undefined)[] = [undefined, undefined]
+  readonly #sessions: (SoakSession | undefined)[] = [undefined, undefined]
   readonly #closing: Teardown
   /** By NIC: frames that came in and were none of the other's. */
   readonly #strange = [0, 0]
@@ -80,27 +75,22 @@ export class SoakTraffic {
   async restart(nic: number): Promise<void> {
     await this.#end(nic)
     await this.nics[nic]!.up()
-    const session: Session = { over: new AbortController(), tasks: [] }
-    setMaxListeners(0, session.over.signal)
+    const session = new SoakSession((error) => this.#fail(error))
     this.#sessions[nic] = session
-    for (const { rx } of this.nics[nic]!.pairs) void this.#keep(session, this.#receive(rx, nic, session.over.signal))
+    for (const { rx } of this.nics[nic]!.pairs) void session.keep(this.#receive(rx, nic, session.signal))
     if (this.#blowing) this.#blow(nic)
   }
 
   async #end(nic: number): Promise<void> {
     const session = this.#sessions[nic]
     this.#sessions[nic] = undefined
-    session?.over.abort()
-    await Promise.all(session?.tasks ?? [])
+    await session?.end()
   }
 
-  /** Notes whatever ends a task but the end of its session. */
-  #keep({ over, tasks }: Session, task: Promise<void>): Promise<void> {
-    const kept = task.catch((error: unknown) => {
-      if (error !== over.signal.reason && (error as Error).name !== 'AbortError') this.#failure ??= error
-    })
-    tasks.push(kept)
-    return kept
+  /** Nobody waits for what does not come any more. */
+  #fail(error: unknown): void {
+    this.#failure ??= error
+    for (const session of this.#sessions) session?.abort()
   }
 
   async #receive(rx: RxQueue, nic: number, signal: AbortSignal): Promise<void> {
@@ -132,8 +122,20 @@ export class SoakTraffic {
   /** Sends on all flows what `grant` gives, and resolves when nothing of it is on its way any more. */
   async send(grant: (most: number) => number, window: number): Promise<void> {
     const before = this.sums()
-    await Promise.all(this.nics.flatMap((_, nic) => this.#runAll(nic, grant, window)))
+    await this.#moving(this.nics.flatMap((_, nic) => this.#runAll(nic, grant, window)))
     await this.#rest(before)
+  }
+
+  /** Resolves when all have ended; fails where nothing moves any more. */
+  async #moving(tasks: readonly Promise<void>[]): Promise<void> {
+    let before = -1
+    const watch = setInterval(() => {
+      const moved = this.#flows.flat().reduce((sum, { sent, checked }) => sum + sent + checked, 0)
+      if (moved === before) this.#fail(new Error(`nothing moved for ${STALL_MS} ms\n${this.#describe()}`))
+      before = moved
+    }, STALL_MS)
+    await Promise.all(tasks)
+    clearInterval(watch)
   }
 
   /** The same, but nobody receives until all was sent: the taps drop what they have no room for. */
@@ -144,7 +146,7 @@ export class SoakTraffic {
       goOn = resolve
     })
     try {
-      await Promise.all(this.nics.flatMap((_, nic) => this.#runAll(nic, grant, Number.MAX_SAFE_INTEGER)))
+      await this.#moving(this.nics.flatMap((_, nic) => this.#runAll(nic, grant, Number.MAX_SAFE_INTEGER)))
     } finally {
       this.#pause = undefined
       goOn()
@@ -155,7 +157,7 @@ export class SoakTraffic {
   #run(nic: number, pair: number, grant: (most: number) => number, window: number): Promise<void> {
     const session = this.#sessions[nic]!
     const { tx } = this.nics[nic]!.pairs[pair]!
-    return this.#keep(session, this.#flows[nic]![pair]!.run(tx, grant, window, session.over.signal))
+    return session.keep(this.#flows[nic]![pair]!.run(tx, grant, window, session.signal))
   }
 
   #runAll(nic: number, grant: (most: number) => number, window: number): Promise<void>[] {
@@ -249,27 +251,7 @@ export class SoakTraffic {
 
   /** By direction: from the first NIC to the second, and back. */
   sums(): SoakSums[] {
-    const taps = this.nics.map((nic) => nic.tapStats())
-    return this.nics.map((nic, source) => {
-      const total = (counter: 'sent' | 'checked' | 'missing' | 'late' | 'doubled'): number =>
-        this.#flows[source]!.reduce((sum, flow) => sum + flow[counter], 0)
-      const { rx_packets, rx_dropped, rx_frame_errors } = taps[source]!
-      const { tx_packets, tx_dropped } = taps[1 - source]!
-      return {
-        sent: total('sent'),
-        available: nic.sum('tx', 'available'),
-        used: nic.sum('tx', 'used'),
-        rx_packets,
-        rx_refused: rx_dropped + rx_frame_errors,
-        tx_packets,
-        tx_dropped,
-        received: this.nics[1 - source]!.sum('rx', 'frames'),
-        checked: total('checked'),
-        missing: total('missing'),
-        late: total('late'),
-        doubled: total('doubled'),
-      }
-    })
+    return account(this.nics, this.#flows)
   }
 
   /** Of what was sent and received at any time: what must never be. */
