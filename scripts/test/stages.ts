@@ -39,7 +39,7 @@ const kernelNamed = (name: string): KernelName => {
   throw new Error(`--kernel must be one of ${kernelNames.join(', ')}, not ${name}`)
 }
 
-/** Each ioctl, memory, the ring at work and how everything ends: what the addon's own code does. */
+/** Each ioctl, memory, the ring at work, guests drawn by chance and how everything ends: what the addon's own code does. */
 const core = [
   'vhost-ioctls',
   'tun-ioctls',
@@ -51,6 +51,7 @@ const core = [
   'bad-input',
   'stop-start',
   'traffic',
+  'fuzz',
   'lifetime',
   'process-end',
   'worker-threads',

@@ -6,6 +6,7 @@ import { CLI } from './cli.ts'
 import { DRIVER } from './driver.ts'
 import type { Fault } from './fault.ts'
 import { FRAMES } from './frames.ts'
+import { FUZZ } from './fuzz.ts'
 import { GUEST_NIC } from './guest-nic.ts'
 import { HOST } from './host.ts'
 import { MEMORY } from './memory.ts'
@@ -29,6 +30,7 @@ export const FAULTS: readonly Fault[] = [
   ...PCI,
   ...NET,
   ...CLI,
+  ...FUZZ,
   ...NATIVE_SYS,
   ...NATIVE_WRAP,
 ]
