@@ -23,8 +23,8 @@ Options:
   --json           the result on stdout as one JSON document
   --help           this text
 
-Exit code: 0 if nothing failed and the run saw what it should (packets moved in 30 % of the episodes; from 400 episodes on,
-each command answered both ways; from 2000 on, each cause that docs/reliability.md has and a guest can bring about), or if
+Exit code: 0 if nothing failed and the run saw what it should (packets moved in 30 % of the episodes; from 100 episodes on,
+each command answered both ways; from 1000 on, each cause that docs/reliability.md has and a guest can bring about), or if
 the planted bug was found; else 1, or the lab's own, as \`npm run lab -- --help\` has them.
 `
 

@@ -8,8 +8,8 @@ import type { Transport } from './fuzz-nic.ts'
 /** Percent of the episodes in which a driver gets to DRIVER_OK and moves a packet, at least. */
 export const LEAST_MOVING = 30
 /** Episodes after which each command must have been answered both ways, and each cause seen. */
-export const COMMANDS_AFTER = 400
-export const CAUSES_AFTER = 2000
+export const COMMANDS_AFTER = 100
+export const CAUSES_AFTER = 1000
 
 /**
  * Causes that a guest can bring about. Left out is `no-progress`: what keeps a worker at work for nothing is found to be

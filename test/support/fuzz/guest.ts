@@ -276,7 +276,7 @@ export class FuzzGuest {
     for (const { index, ring } of this.queues) {
       if (ring?.barrier === undefined || ring.spoilt) continue
       const beyond = ((ring.usedIdx - ring.barrier) << 16) >> 16
-      must(beyond <= 0, () => `queue ${index}: entry ${ring.barrier} was used, which it must not be`)
+      must(beyond <= 0, () => `queue ${index}: entry ${ring.barrier} was used, which it must not be (+${beyond})`)
     }
     if (fault === undefined) this.#takeAnswers()
   }
