@@ -135,9 +135,19 @@ const installSystemPackages = () => {
   // The tests check the lab even where it is not needed to run them; a comparison with QEMU needs QEMU.
   const usesLab =
     !devices.every((device) => existsSync(device)) ||
-    ['test', 'test:asan', 'lab', 'compare', 'mutants', 'stress', 'bench', 'check:nodes'].includes(
-      process.env.npm_lifecycle_event ?? '',
-    )
+    [
+      'test',
+      'test:asan',
+      'lab',
+      'compare',
+      'mutants',
+      'stress',
+      'faults',
+      'fuzz',
+      'soak',
+      'bench',
+      'check:nodes',
+    ].includes(process.env.npm_lifecycle_event ?? '')
   const chosen = process.argv.slice(2).flatMap((option) => optionalPackages[option] ?? [])
   const wanted = [...buildPackages, ...(usesLab ? labPackages : []), ...chosen]
   const missing = [...new Set(missingOf(wanted).map(({ name }) => name))]
