@@ -48,8 +48,9 @@ export interface VhostNetBackendOptions {
   vhostfds?: readonly number[]
   /**
    * Bytes in flight towards the tap, 1..2³¹−1. Anything below 2³¹−1, the default, turns the kernel's batching off: a small
-   * frame costs more, and one with a bad header is dropped, instead of keeping the worker busy for ever. What is given reaches every queue of the tap: who shares one loses what it had set, since the kernel shows that to none but
-   * the queue itself (TUNSETSNDBUF in drivers/net/tun.c).
+   * frame costs more, and one with a bad header is dropped, instead of keeping the worker busy for ever. What is given
+   * reaches every queue of the tap: who shares one loses what it had set, since the kernel shows that to none but the queue
+   * itself (TUNSETSNDBUF in drivers/net/tun.c).
    */
   sndbuf?: number
   /**
