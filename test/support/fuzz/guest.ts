@@ -273,12 +273,20 @@ export class FuzzGuest {
       if (!this.#told) this.coverage.fault(cause)
       this.#told = true
     }
-    for (const { index, ring } of this.queues) {
-      if (ring?.barrier === undefined || ring.spoilt) continue
-      const beyond = ((ring.usedIdx - ring.barrier) << 16) >> 16
-      must(beyond <= 0, () => `queue ${index}: entry ${ring.barrier} was used, which it must not be (+${beyond})`)
-    }
+    const passed = this.#passedBarrier
+    must(
+      passed === undefined,
+      () => `queue ${passed!.index}: entry ${passed!.ring!.barrier} was used, which it must not be`,
+    )
     if (fault === undefined) this.#takeAnswers()
+  }
+
+  /** A queue of which more was used than may be. */
+  get #passedBarrier(): QueueModel | undefined {
+    return this.queues.find(({ ring }) => {
+      if (ring?.barrier === undefined || ring.spoilt) return false
+      return ((ring.usedIdx - ring.barrier) << 16) >> 16 > 0
+    })
   }
 
   get #why(): string {
