@@ -246,7 +246,10 @@ export class FuzzGuest {
     const owed = this.#owed()
     if (rx !== undefined) owed.push([0, rx])
     for (const [queue, ring] of owed) if (!ring.idle) this.kick(queue)
-    const done = (): boolean => this.fault !== undefined || (!this.doomed && owed.every(([, ring]) => ring.idle))
+    const done = (): boolean =>
+      this.fault !== undefined ||
+      this.#passedBarrier !== undefined ||
+      (!this.doomed && owed.every(([, ring]) => ring.idle))
     const what = (): string => {
       const open = owed.filter(([, ring]) => !ring.idle)
       const each = open.map(([queue, ring]) => `queue ${queue}: ${ring.usedIdx} of ${ring.published} used`)
