@@ -139,8 +139,8 @@ export const VIRTIO: readonly Fault[] = [
   {
     name: 'a device that is held answers commands',
     file: 'lib/virtio/queue-service.ts',
-    line: 'if (this.#stopped || this.#paused) return',
-    faulty: 'if (this.#stopped) return',
+    line: 'this.#paused = true',
+    faulty: 'this.#paused = false',
     test: 'unit/net-pairs',
     title:
       'queue pairs of a virtio-net device of a device that is held are held by the backend, once, and commands wait for their answers',
