@@ -69,7 +69,7 @@ export class Misdeeds {
     const pool = name === 'rx' ? RX_POOL : TX_POOL
     one.spoil({ ring, pool, table: TABLE, end: END, bytes: new DataView(guest.device.bytes) })
     if (outcome === 'avail-index' && name !== 'control') {
-      // Linux 6.1 goes by such an index where it looks ahead for more to send, and takes entries of before.
+      // Linux 6.1 was seen to take entries of before then, and what is wrong is found there.
       guest.anything = true
     } else if (outcome !== 'returned') {
       guest.allowed.add(outcome)
