@@ -4,7 +4,7 @@ import type { FuzzReport } from '../../test/support/fuzz/run.ts'
 import { count } from '../count.ts'
 import type { Machine } from '../stress/table.ts'
 
-const NAMES_WIDTH = 24
+const NAMES_WIDTH = 27
 
 /** Nothing failed, and it came to see what it should. */
 export function isClean({ failed, missed }: FuzzReport): boolean {
