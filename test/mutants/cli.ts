@@ -37,9 +37,9 @@ export const CLI: readonly Fault[] = [
   },
   {
     name: 'wrong usage and failure swap their exit codes',
-    file: 'lib/cli/main.ts',
-    line: 'return error instanceof InvalidOptionError ? 2 : 1',
-    faulty: 'return error instanceof InvalidOptionError ? 1 : 2',
+    file: 'lib/cli/exit-code.ts',
+    line: 'return error instanceof UsageError || error instanceof InvalidOptionError ? 2 : 1',
+    faulty: 'return error instanceof UsageError || error instanceof InvalidOptionError ? 1 : 2',
     test: 'kernel/loop',
     title: 'vhost-net loop says what is in the way, and how to get it out',
   },

@@ -61,7 +61,7 @@ export const NATIVE_WRAP: readonly Fault[] = [
   },
   {
     name: 'a closed poller keeps its thread',
-    file: 'native/wrap/poller.cc',
+    file: 'native/wrap/crossing.h',
     line: 'thread.reset();',
     faulty: 'static_cast<void>(thread.get());',
     test: 'unit/eventfd-poller',
