@@ -131,6 +131,8 @@ export class Acts {
     for (let commands = random.between(1, 4); commands > 0; commands--) {
       if (guest.sent.length >= MOST_COMMANDS) await guest.settle()
       const command = drawCommand(random, guest.accepted)
+      // What waits in a pair that it stops is not used before the pair runs again.
+      if (command.pairs !== undefined) await guest.settle()
       const at = COMMANDS_AT + (ring.offered % MOST_COMMANDS) * COMMAND_SIZE
       guest.fill(at, command.bytes)
       guest.fill(at + ANSWER, [0xee])
