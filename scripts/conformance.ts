@@ -12,9 +12,9 @@ const usage = `Usage: npm run conformance -- [options]
 
 Counts the rules of the virtio specification by what is done about them, as the tables of test/conformance have it:
 
-  tested       a unit or kernel test has the rule's id in its title
+  tested       a unit or kernel test has the rule's id in its title; where its row has a note, the test shows in what the
+               host's kernel breaks it, where packets flow without this package
   not-offered  it is of a feature bit, whose name is in the title of a test that it is neither offered nor taken
-  kernel       the host's kernel keeps to it, or does not, where packets flow without this package
   n/a          it has no object here
   deviation    it is broken, as the README says
   missing      nothing is done about it yet, or the test is not there
