@@ -97,9 +97,9 @@ const inFull = (asked: string | undefined, missing: readonly string[]): Stage[] 
 // What other kernels do differently. vhost-ioctls, tun-ioctls, kvm, memory: which ioctls and features there are, and how each
 // refuses. bad-input: what the worker makes of a bad ring. net-device: which features a guest is offered. backpressure:
 // whether a tap has any. live-operations: how a worker takes it that it is stopped, moved and pinned. process-end: before 6.4
-// the worker is a kernel thread, since then a thread of this process. Frames pass in memory and readme; the other files vary
-// what this package does with them, not the kernel, and would take longer than all these: `--kernel` runs everything on
-// another one.
+// the worker is a kernel thread, since then a thread of this process. rx-buffers: since 6.15 their count is in every header.
+// Frames pass in memory and readme; the other files vary what this package does with them, not the kernel, and would take
+// longer than all these: `--kernel` runs everything on another one.
 const everywhere = [
   'vhost-ioctls',
   'tun-ioctls',
@@ -114,7 +114,7 @@ const everywhere = [
 const differing: Readonly<Record<KernelName, readonly string[]>> = {
   '6.1': [...everywhere, 'process-end'],
   '6.12': everywhere,
-  '7.3': [...everywhere, ...ofNewest],
+  '7.3': [...everywhere, 'rx-buffers', ...ofNewest],
 }
 
 const inPart = (kernel: KernelName): Stage => ({
