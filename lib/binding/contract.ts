@@ -44,6 +44,7 @@ export interface Binding extends MachineBinding {
   getSeals(fd: NativeFd): number
   /** Magic number and block size of the file's file system. */
   fstatfs(fd: NativeFd): { type: number; bsize: number }
+  /** Where it has a huge page's size it begins on one. */
   mmapAnonymous(size: number): NativeMapping
   /** `reserve`: huge pages are set aside now, and ENOMEM where there are too few. */
   mmapShared(fd: NativeFd, offset: number, size: number, reserve: boolean): NativeMapping

@@ -91,8 +91,8 @@ const SNDBUF_UNLIMITED = 2 ** 31 - 1
 const SUFFIXES = 'BKMGTPE'
 
 /**
- * A size with one of QEMU's suffixes, or as many MiB without (`-m`), and words of its `memory-backend-memfd`: `hugetlb`,
- * `hugetlbsize`, `prealloc`.
+ * A size with one of QEMU's suffixes, or as many MiB without (`-m`), and words of its memory backends: `share=on` is a
+ * memfd, `hugetlb=on` one of huge pages of `hugetlbsize`; `prealloc`.
  * @throws {InvalidOptionError} `ERR_OPTION_*`
  */
 export function parseMemory(text: string): BackingOptions & { size: number } {
@@ -101,14 +101,18 @@ export function parseMemory(text: string): BackingOptions & { size: number } {
   const hugetlb = words.takeSwitch('hugetlb') ?? false
   const pageSize = parseSize(words, 'hugetlbsize', 'B')
   const prealloc = words.takeSwitch('prealloc')
+  const share = words.takeSwitch('share')
   words.end()
   if (size === undefined) throw new InvalidOptionError('ERR_OPTION_RANGE', 'memory', 'has no size')
   if (pageSize !== undefined && !hugetlb) {
     throw words.error('ERR_OPTION_CONFLICT', 'hugetlbsize', 'is the size of huge pages', 'Add hugetlb=on.')
   }
+  if (share === false && hugetlb) {
+    throw words.error('ERR_OPTION_CONFLICT', 'share', 'must be on: huge pages are those of a memfd')
+  }
   return {
     size,
-    ...(hugetlb ? { backing: 'hugetlb' as const } : {}),
+    ...(hugetlb ? { backing: 'hugetlb' as const } : share === true ? { backing: 'memfd' as const } : {}),
     ...(pageSize === undefined ? {} : { pageSize }),
     ...(prealloc === undefined ? {} : { prefault: prealloc }),
   }

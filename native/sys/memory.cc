@@ -58,16 +58,47 @@ Result<void> advise(uint8_t* address, size_t size, int advice) {
   return {};
 }
 
-Result<MappedRange> map(int fd, uint64_t offset, size_t size, bool reserve) {
-  int flags = (reserve ? 0 : MAP_NORESERVE) | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+namespace {
+
+// A huge page of x86-64 and of arm64 with pages of 4 KiB: PMD_SIZE.
+constexpr size_t kHugePage = 2 << 20;
+
+Result<uint8_t*> map(int fd, uint64_t offset, size_t size, int flags) {
   void* mapped = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, static_cast<off_t>(offset));
   if (mapped == MAP_FAILED) return system_error("mmap");
-  MappedRange range{static_cast<uint8_t*>(mapped), size};
-  if (auto advised = advise(range.address, size, MADV_DONTFORK); !advised.ok()) {
-    ::munmap(mapped, size);
+  return static_cast<uint8_t*>(mapped);
+}
+
+Result<MappedRange> kept_from_children(uint8_t* address, size_t size) {
+  if (auto advised = advise(address, size, MADV_DONTFORK); !advised.ok()) {
+    ::munmap(address, size);
     return advised.error();
   }
-  return range;
+  return MappedRange{address, size};
+}
+
+}  // namespace
+
+Result<MappedRange> map_shared(int fd, uint64_t offset, size_t size, bool reserve) {
+  auto mapped = map(fd, offset, size, MAP_SHARED | (reserve ? 0 : MAP_NORESERVE));
+  if (!mapped.ok()) return mapped.error();
+  return kept_from_children(mapped.value(), size);
+}
+
+Result<MappedRange> map_anonymous(size_t size) {
+  size_t spare = size < kHugePage || size > SIZE_MAX - kHugePage ? 0 : kHugePage;
+  auto mapped = map(-1, 0, size + spare, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+  if (!mapped.ok()) return mapped.error();
+  uint8_t* address = mapped.value();
+  if (spare != 0) {
+    size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    size_t whole = (size + page - 1) / page * page;
+    size_t before = -reinterpret_cast<uintptr_t>(address) % kHugePage;
+    if (before != 0) ::munmap(address, before);
+    address += before;
+    ::munmap(address + whole, spare - before);
+  }
+  return kept_from_children(address, size);
 }
 
 }  // namespace vhostnet

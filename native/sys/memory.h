@@ -65,12 +65,15 @@ Result<void> check_mapped(uint8_t* address, size_t size);
 // EFAULT: MADV_POPULATE_WRITE found no page.
 Result<void> advise(uint8_t* address, size_t size, int advice);
 
-// mmap(size) read-write. fd < 0: private and anonymous; else shared, from `offset` of the file on. Pages are taken when
-// first touched, and not given to children (MADV_DONTFORK: a fork would make copy-on-write move pages away from the
-// vhost worker). reserve: huge pages are set aside now. Without it (MAP_NORESERVE) the first touch of one that is
-// missing is a SIGBUS. ENOMEM: no address space, over RLIMIT_AS, or too few huge pages to reserve. EACCES: fd is not
-// open for writing. EPERM: it is sealed against it. EINVAL: an offset that is not of a page. ENODEV: nothing that can
-// be mapped.
-Result<MappedRange> map(int fd, uint64_t offset, size_t size, bool reserve);
+// mmap(size) read-write, shared, from `offset` of the file on. Pages are taken when first touched, and not given to
+// children (MADV_DONTFORK: a fork would make copy-on-write move pages away from the vhost worker). reserve: huge pages
+// are set aside now. Without it (MAP_NORESERVE) the first touch of one that is missing is a SIGBUS. ENOMEM: no address
+// space, over RLIMIT_AS, or too few huge pages to reserve. EACCES: fd is not open for writing. EPERM: it is sealed
+// against it. EINVAL: an offset that is not of a page. ENODEV: nothing that can be mapped.
+Result<MappedRange> map_shared(int fd, uint64_t offset, size_t size, bool reserve);
+
+// The same, private and anonymous, and where it has a huge page's size on the boundary of one: a page of the guest can
+// then be one of the host. Linux looks for such an address itself since 6.7.
+Result<MappedRange> map_anonymous(size_t size);
 
 }  // namespace vhostnet

@@ -43,14 +43,12 @@ Value seal(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Value map_anonymous(const CallbackInfo& info) {
-  return from_range(info.Env(), map(-1, 0, to_size(info[0], "size"), false));
-}
+Value map_private(const CallbackInfo& info) { return from_range(info.Env(), map_anonymous(to_size(info[0], "size"))); }
 
-Value map_shared(const CallbackInfo& info) {
+Value map_file(const CallbackInfo& info) {
   uint64_t offset = to_size(info[1], "offset");
   size_t size = to_size(info[2], "size");
-  return from_range(info.Env(), map(to_fd(info[0]), offset, size, to_bool(info[3], "reserve")));
+  return from_range(info.Env(), map_shared(to_fd(info[0]), offset, size, to_bool(info[3], "reserve")));
 }
 
 // The reference belongs to this thread, as do all handles that can let go of it.
@@ -153,11 +151,11 @@ Value close_mapping(const CallbackInfo& info) {
 }
 
 constexpr Export kExports[] = {
-    {"memfdCreate", create_memfd},       {"ftruncate", set_length},        {"addSeals", seal},
-    {"mappingAdvise", advise_mapping},   {"mmapAnonymous", map_anonymous}, {"mmapShared", map_shared},
-    {"mappingAddress", mapping_address}, {"mappingView", mapping_view},    {"mappingRead", read_mapping},
-    {"mappingWrite", write_mapping},     {"closeMapping", close_mapping},  {"getSeals", seals_of},
-    {"fstatfs", file_system_of},         {"borrowRange", borrow_range},    {"borrowShared", borrow_shared},
+    {"memfdCreate", create_memfd},       {"ftruncate", set_length},       {"addSeals", seal},
+    {"mappingAdvise", advise_mapping},   {"mmapAnonymous", map_private},  {"mmapShared", map_file},
+    {"mappingAddress", mapping_address}, {"mappingView", mapping_view},   {"mappingRead", read_mapping},
+    {"mappingWrite", write_mapping},     {"closeMapping", close_mapping}, {"getSeals", seals_of},
+    {"fstatfs", file_system_of},         {"borrowRange", borrow_range},   {"borrowShared", borrow_shared},
 };
 
 }  // namespace

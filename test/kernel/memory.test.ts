@@ -668,6 +668,21 @@ describe('guest memory under vhost', () => {
       }
     })
 
+    it('begins on a huge page where it is anonymous, and is of such pages, until it is closed', () => {
+      // What was mapped before is not to decide where the next mapping lies.
+      using _ = GuestMemory.allocate({ size: 12 * KiB, backing: 'anonymous' })
+      using memory = GuestMemory.allocate({ size: 4 * MiB + 4 * KiB, backing: 'anonymous', thp: true })
+      const address = binding().mappingAddress(memory.locate(0, 1).mapping)
+      assert.equal(address % BigInt(2 * MiB), 0n)
+      memory.write(4 * MiB - 1, Uint8Array.of(1))
+      const range = `\n${address.toString(16)}-${(address + BigInt(4 * MiB + 4 * KiB)).toString(16)} `
+      const [, entry] = readFileSync('/proc/self/smaps', 'utf8').split(range)
+      assert.ok(entry !== undefined, `a mapping is ${range}`)
+      assert.equal(/^AnonHugePages: +(\d+) kB$/m.exec(entry)![1], '2048')
+      memory.close()
+      assert.ok(!readFileSync('/proc/self/maps', 'utf8').includes(range), 'it is unmapped')
+    })
+
     it('is not given to children, whose writes would take pages away from the worker', () => {
       using _ = GuestMemory.allocate({ size: MiB, name })
       assert.ok(flagsOf(mappings()[0]!).includes('dc'))

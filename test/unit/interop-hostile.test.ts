@@ -10,7 +10,20 @@ const SWITCHES = Object.keys(FEATURE_OPTIONS)
 const NAMES = [
   ...['id', 'ifname', 'queues', 'fd', 'fds', 'vhost', 'vhostfd', 'vhostfds', 'script', 'sndbuf', 'poll-us', 'br'],
   ...['netdev', 'mac', 'vectors', 'host_mtu', 'speed', 'duplex', 'rx_queue_size', 'mrg_rxbuf', 'packed', 'rss'],
-  ...['size', 'hugetlb', 'hugetlbsize', 'prealloc', 'cpus', 'cores', 'sockets', 'threads', 'maxcpus', 'type', 'driver'],
+  ...[
+    'size',
+    'share',
+    'hugetlb',
+    'hugetlbsize',
+    'prealloc',
+    'cpus',
+    'cores',
+    'sockets',
+    'threads',
+    'maxcpus',
+    'type',
+    'driver',
+  ],
   // What an object has by itself.
   ...['__proto__', 'constructor', 'toString', ''],
   ...SWITCHES,

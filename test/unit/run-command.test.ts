@@ -39,6 +39,7 @@ describe('the options of vhost-net run', () => {
     for (const [text, memory] of [
       ['512M,hugetlb=on', { size: 2 ** 29, backing: 'hugetlb' }],
       ['size=2G,hugetlb=on,hugetlbsize=1G', { size: 2 ** 31, backing: 'hugetlb', pageSize: 2 ** 30 }],
+      ['64,share=on', { size: 2 ** 26, backing: 'memfd' }],
       ['64,prealloc=on', { size: 2 ** 26, prefault: true }],
     ] as const) {
       assert.deepEqual(parseOptions(['--kernel', 'k', '--memory', text])?.memory, memory)
@@ -56,6 +57,7 @@ describe('the options of vhost-net run', () => {
       [['--kernel', 'k', '--smp', 'two'], /--smp.cpus: must be an integer, not 'two'/],
       [['--kernel', 'k', '--memory', 'all'], /--memory.size: must be a size/],
       [['--kernel', 'k', '--memory', '1G,hugetlbsize=2M'], /--memory.hugetlbsize: .*\n {2}Add hugetlb=on/],
+      [['--kernel', 'k', '--memory', '1G,hugetlb=on,share=off'], /--memory.share: must be on/],
       [['--kernel', 'k', '--memory', '1G,hugetlbs=on'], /Did you mean 'hugetlb'\?/],
       [['--kernel', 'k', '--netdev', 'tap,id=n0'], /--netdev\[n0\]: no device has it/],
       [['--kernel', 'k', ...nic.slice(2)], /--device\[n0\].netdev: there is no netdev 'n0'/],

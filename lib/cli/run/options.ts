@@ -29,7 +29,7 @@ Options:
   --initrd FILE    its initial RAM disk
   --append TEXT    its command line (default '${defaults.append}')
   --smp N          processors, 1..64: cores of one socket (default ${defaults.smp})
-  --memory SIZE[,hugetlb=on[,hugetlbsize=2M|1G]][,prealloc=on]
+  --memory SIZE[,share=on][,hugetlb=on[,hugetlbsize=2M|1G]][,prealloc=on]
                    512M, 2G; MiB without a suffix (default ${defaults.memory})
   --netdev tap,id=ID[,ifname=NAME][,queues=N|per-vcpu][,sndbuf=SIZE][,poll-us=N][,fds=…][,vhostfds=…]
                    a tap, made where it does not exist, and then switched on; a queue pair for each processor by default
