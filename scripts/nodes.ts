@@ -82,7 +82,7 @@ async function runTraffic(executables: readonly string[]): Promise<boolean> {
     for node; do
       version=$("$node" -p process.versions.node)
       echo "nodes: traffic on $version" >&2
-      PREBUILDS_ONLY=1 "$node" dist/bin/vhost-net.js loop --json --pairs 2 --seconds 0.3 > "$0/$version.json" 2> "$0/$version.txt"
+      PREBUILDS_ONLY=1 "$node" dist/bin/vhost-net.cjs loop --json --pairs 2 --seconds 0.3 > "$0/$version.json" 2> "$0/$version.txt"
     done
     exit 0`
   const command = ['bash', '-c', script, out, ...executables]

@@ -56,7 +56,7 @@ describe('the package', function () {
       'scripts/build-native.mjs',
       'dist/lib/index.js',
       'dist/lib/index.d.ts',
-      'dist/bin/vhost-net.js',
+      'dist/bin/vhost-net.cjs',
       prebuilt,
     ]) {
       assert.ok(names.includes(name), name)

@@ -239,12 +239,21 @@ describe('what is read of the host', () => {
       '7f0000000000-7f0020000000 rw-s 00000000 00:01 77 /memfd:vhost-net-memory (deleted)',
       'Size:             524288 kB',
       'Pss:              102400 kB',
+      '7f0040000000-7f0060000000 rw-p 00000000 00:00 0 ',
+      'Size:             524288 kB',
+      'Pss:                2048 kB',
+      '7f0080000000-7f00a0000000 rw-p 00000000 00:00 0                          [anon:vhost-net-memory]',
+      'Size:             524288 kB',
+      'Pss:                3072 kB',
+      '7f00c0000000-7f00e0000000 rw-p 00000000 00:00 0                          [heap]',
+      'Size:             524288 kB',
+      'Pss:                6144 kB',
       '7f0030000000-7f0030100000 rw-s 00000000 00:01 78 /memfd:other (deleted)',
       'Size:               1024 kB',
       'Pss:                1024 kB',
       '',
     ].join('\n')
-    assert.deepEqual(parseSmaps(smaps, 512 * MiB), { total: 105 * MiB, ram: 100 * MiB })
+    assert.deepEqual(parseSmaps(smaps, 512 * MiB), { total: 116 * MiB, ram: 105 * MiB })
   })
 })
 
@@ -355,7 +364,7 @@ describe('the figures of the VMM bench', () => {
       'bare Node.js',
       '-M microvm,',
       'vhost=off',
-      'dist/bin/vhost-net.js run',
+      'dist/bin/vhost-net.cjs run',
     ]) {
       assert.ok(table.includes(word), word)
     }

@@ -60,7 +60,7 @@ const appendOf = ({ append }: Guest, { number }: Network): string => `${append} 
 function ours(guest: Guest, network: Network): string[] {
   const { kernel, initrd, smp, memory } = guest
   return [
-    ...[process.execPath, path.join(projectRoot, 'dist/bin/vhost-net.js'), 'run'],
+    ...[process.execPath, path.join(projectRoot, 'dist/bin/vhost-net.cjs'), 'run'],
     ...['--kernel', kernel, '--initrd', initrd, '--append', appendOf(guest, network)],
     ...['--smp', String(smp), '--memory', `${memory}M`],
     ...['--netdev', `tap,id=n0,ifname=${network.ifname},queues=${smp}`],
@@ -74,9 +74,8 @@ function qemu(machine: string, vhost: 'on' | 'off', guest: Guest, network: Netwo
   const tap = ['tap', 'id=n0', `ifname=${network.ifname}`, 'script=no', 'downscript=no', `vhost=${vhost}`]
   const nic = ['virtio-net-pci', ...nicOf(smp), ...QEMU_ALONE, 'disable-legacy=on', 'romfile=']
   return [
-    ...['qemu-system-x86_64', '-M', `${machine},memory-backend=ram`, '-accel', 'kvm', '-cpu', 'host'],
-    // Shared, as ours is.
-    ...['-object', `memory-backend-memfd,id=ram,size=${memory}M,share=on`, '-m', String(memory), '-smp', String(smp)],
+    ...['qemu-system-x86_64', '-M', machine, '-accel', 'kvm', '-cpu', 'host'],
+    ...['-m', String(memory), '-smp', String(smp)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-chardev', 'stdio,id=console', '-serial', 'chardev:console'],
     ...['-kernel', kernel, '-initrd', initrd, '-append', appendOf(guest, network)],

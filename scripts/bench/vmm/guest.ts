@@ -33,8 +33,7 @@ const INIT: GuestInit = {
     `network=$(sed 's/.*${NETWORK_WORD}=//; s/ .*//' /proc/cmdline)`,
     `ip addr add ${GUEST}/24 dev eth0`,
     'ip link set eth0 up',
-    // busybox sends as many as it is to receive: one that is lost is not sent again.
-    `until ping -q -c 1 -W 1 ${HOST} > /dev/null; do :; done`,
+    `ping -i 0.1 ${HOST} | grep -q -m 1 'bytes from'`,
     `echo ${MARK}answered`,
     `echo "${MARK}features $(cat /sys/bus/virtio/devices/virtio0/features)"`,
     `echo "${MARK}vectors $(grep -c virtio0 /proc/interrupts)"`,

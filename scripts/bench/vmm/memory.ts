@@ -6,11 +6,13 @@ import { readFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 
 const KiB = 1024
+/** A memfd, or anonymous memory, which may have a name. */
+const UNFILED = /^\S+ rw\S+ \S+ \S+ \d+\s*(?:\/memfd:.*|\[anon:.*\])?$/
 
 export interface Pss {
   /** Bytes. */
   total: number
-  /** Of the guest's memory: the mappings of memfds of which one is as large. */
+  /** Of the guest's memory: the mappings that are as large, and of no file on a disk. */
   ram: number
 }
 
@@ -22,7 +24,7 @@ export function parseSmaps(smaps: string, ramBytes: number): Pss {
     const pss = KiB * Number(/^Pss:\s+(\d+) kB$/m.exec(mapping)?.[1] ?? 0)
     const size = KiB * Number(/^Size:\s+(\d+) kB$/m.exec(mapping)?.[1] ?? 0)
     total += pss
-    if (size >= ramBytes && (mapping.split('\n', 1)[0] as string).includes('/memfd:')) ram += pss
+    if (size >= ramBytes && UNFILED.test(mapping.split('\n', 1)[0] as string)) ram += pss
   }
   return { total, ram }
 }
