@@ -151,10 +151,10 @@ export interface Binding extends MachineBinding {
   closePoller(poller: NativePoller): void
 
   /**
-   * `suspect` is called on this thread for a ring whose used index stands still amid work, with the nanoseconds for which
-   * its worker ran meanwhile. It does not keep the event loop alive.
+   * `suspect` is called on this thread for a ring whose used index stands still amid work while its worker runs, or sleeps
+   * for long. It does not keep the event loop alive.
    */
-  samplerCreate(suspect: (id: number, cpuNs: number) => void): NativeSampler
+  samplerCreate(suspect: (id: number) => void): NativeSampler
   /** A ring that this thread serves. */
   samplerAdd(sampler: NativeSampler, id: number, worker: number): void
   /** It runs. Offsets are those of the indexes. */

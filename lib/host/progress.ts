@@ -29,11 +29,11 @@ const IDX = 2
 class Progress {
   #native: NativeSampler | undefined
   #nextId = 1
-  readonly #watched = new Map<number, (cpuMs: number) => void>()
+  readonly #watched = new Map<number, () => void>()
 
-  watch({ tid }: VhostWorker, stalled: (cpuMs: number) => void): ProgressWatch {
+  watch({ tid }: VhostWorker, stalled: () => void): ProgressWatch {
     const subject = `vhost worker ${tid}`
-    this.#native ??= systemCall(() => binding().samplerCreate((id, cpuNs) => this.#suspect(id, cpuNs)), { subject })
+    this.#native ??= systemCall(() => binding().samplerCreate((id) => this.#watched.get(id)?.()), { subject })
     const native = this.#native
     const id = this.#nextId++
     try {
@@ -57,10 +57,6 @@ class Progress {
     }
   }
 
-  #suspect(id: number, cpuNs: number): void {
-    this.#watched.get(id)?.(cpuNs / 1e6)
-  }
-
   #close(id: number): void {
     if (!this.#watched.delete(id) || this.#native === undefined) return
     binding().samplerRemove(this.#native, id)
@@ -78,11 +74,11 @@ class Progress {
 const progress = new Progress()
 
 /**
- * Watches a ring of this worker while it runs. Calls back, with the milliseconds for which the worker ran meanwhile, where
- * the used index stands still although buffers are available: again and again while the worker runs for 200 ms and more,
- * once after a second in which it slept. The clock of a machine that is short of time says little, hence the worker's own.
+ * Watches a ring of this worker while it runs. Calls back where the used index stands still although buffers are available:
+ * once the worker ran for 40 ms meanwhile, again whenever it ran for 200 ms more, and once after a second in which it slept.
+ * The clock of a machine that is short of time says little, hence the worker's own.
  * @throws {SystemCallError} `ENOENT` where the worker has ended, `EMFILE`
  */
-export function watchProgress(worker: VhostWorker, stalled: (cpuMs: number) => void): ProgressWatch {
+export function watchProgress(worker: VhostWorker, stalled: () => void): ProgressWatch {
   return progress.watch(worker, stalled)
 }

@@ -14,11 +14,14 @@ namespace vhostnet {
 
 namespace {
 
-constexpr int kTickMs = 250;
+constexpr int kTickMs = 100;
 // While something may turn out to be wrong, so that its worker does not burn much more time than it takes to tell.
 constexpr int kCloseTickMs = 50;
-// A worker that ran for so long and finished nothing is not waiting for its turn.
-constexpr uint64_t kSpinningNs = 200'000'000;
+// A worker that ran for so long and finished nothing did not only wait for its turn: most of a close tick. Judged by
+// that and not by the clock, since a machine that is short of time is no fault of the ring.
+constexpr uint64_t kBusyNs = 40'000'000;
+// Once it was told of, it is worth another look no sooner: it may receive while its tap takes nothing.
+constexpr uint64_t kBusyAgainNs = 200'000'000;
 // One that slept for so long amid work does not know of it, or cannot go on.
 constexpr std::chrono::seconds kStuck{1};
 
@@ -101,13 +104,14 @@ void Sampler::look(Watched& watched) {
   watched.since = std::chrono::steady_clock::now();
 }
 
-// Whether it is to be told of, with the time that the worker ran.
-bool Sampler::sample(Watched& watched, uint64_t& cpu_ns) {
+// Whether it is to be told of.
+bool Sampler::sample(Watched& watched) {
   uint16_t used = used_index(*watched.ring);
   watched.waits = used != avail_index(*watched.ring) && used == watched.used;
-  cpu_ns = cpu_time_or(watched.schedstat.get(), watched.cpu_ns) - watched.cpu_ns;
+  uint64_t cpu_ns = cpu_time_or(watched.schedstat.get(), watched.cpu_ns) - watched.cpu_ns;
+  bool busy = cpu_ns >= (watched.told ? kBusyAgainNs : kBusyNs);
   bool slept = std::chrono::steady_clock::now() - watched.since >= kStuck && !watched.told;
-  bool suspicious = watched.waits && (cpu_ns >= kSpinningNs || slept);
+  bool suspicious = watched.waits && (busy || slept);
   if (watched.waits && !suspicious) return false;
   watched.told = suspicious;
   look(watched);
@@ -120,7 +124,7 @@ void Sampler::run() {
     // EINTR cannot happen with every signal blocked.
     static_cast<void>(::poll(&wake, 1, timeout));
     if (wake.revents & POLLIN) static_cast<void>(eventfd_read(wake_.get()).ok());
-    std::vector<Suspicion> suspicions;
+    std::vector<uint32_t> suspects;
     {
       std::unique_lock lock(mutex_);
       if (ending_) return;
@@ -128,12 +132,11 @@ void Sampler::run() {
       for (auto& [id, watched] : watched_) {
         if (!watched.ring) continue;
         if (timeout < 0) timeout = kTickMs;
-        uint64_t cpu_ns = 0;
-        if (sample(watched, cpu_ns)) suspicions.push_back({id, cpu_ns});
+        if (sample(watched)) suspects.push_back(id);
         if (watched.waits && !watched.told) timeout = kCloseTickMs;
       }
     }
-    for (const Suspicion& suspicion : suspicions) suspect_(suspicion);
+    for (uint32_t id : suspects) suspect_(id);
   }
 }
 

@@ -1,4 +1,4 @@
-// A thread that looks at rings four times a second, and more often at one that may turn out to be stuck.
+// A thread that looks at rings ten times a second, and more often at one that may turn out to be stuck.
 #pragma once
 
 #include <sys/types.h>
@@ -28,14 +28,8 @@ class Sampler {
     size_t used;
   };
 
-  // Since the used index moved last, or since it was told of last: how long its worker ran. Judged by that and not by
-  // the clock, since a machine that is short of time is no fault of the ring.
-  struct Suspicion {
-    uint32_t id;
-    uint64_t cpu_ns;
-  };
-  // Called on the thread.
-  using Suspect = std::function<void(Suspicion)>;
+  // Called on the thread, with the id of a ring that may be stuck.
+  using Suspect = std::function<void(uint32_t id)>;
 
   static Result<std::unique_ptr<Sampler>> start(Suspect suspect);
   Sampler(const Sampler&) = delete;
@@ -67,7 +61,7 @@ class Sampler {
   void run();
   void wake();
   void look(Watched& watched);
-  bool sample(Watched& watched, uint64_t& cpu_ns);
+  bool sample(Watched& watched);
 
   const UniqueFd wake_;
   const Suspect suspect_;

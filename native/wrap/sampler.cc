@@ -20,15 +20,12 @@ class SamplerHandle final : public CrossingHandle<Sampler> {
   using CrossingHandle::CrossingHandle;
 };
 
-std::vector<napi_value> to_arguments(Napi::Env env, const Sampler::Suspicion& suspicion) {
-  return {Napi::Number::New(env, suspicion.id), Napi::Number::New(env, static_cast<double>(suspicion.cpu_ns))};
-}
+std::vector<napi_value> to_arguments(Napi::Env env, const uint32_t& id) { return {Napi::Number::New(env, id)}; }
 
 Value create_sampler(const CallbackInfo& info) {
-  auto crossing = make_crossing(info[0], "suspect", "vhost-net watch", call_with<Sampler::Suspicion, to_arguments>);
-  return start_thread<SamplerHandle>(info.Env(), crossing, [crossing] {
-    return Sampler::start([crossing](Sampler::Suspicion suspicion) { cross(crossing, suspicion); });
-  });
+  auto crossing = make_crossing(info[0], "suspect", "vhost-net watch", call_with<uint32_t, to_arguments>);
+  return start_thread<SamplerHandle>(
+      info.Env(), crossing, [crossing] { return Sampler::start([crossing](uint32_t id) { cross(crossing, id); }); });
 }
 
 size_t to_index(const Mapping& mapping, const Value& value, const char* name) {

@@ -97,6 +97,11 @@ export class GuestRing {
     return this.#view.getUint16(this.used + 2, true)
   }
 
+  /** In the device's place. */
+  set usedIdx(value: number) {
+    this.#view.setUint16(this.used + 2, value & 0xffff, true)
+  }
+
   /** The available index at which the device wants a kick. */
   get availEvent(): number {
     return this.#view.getUint16(this.used + 4 + VRING_USED_ELEM_SIZE * this.num, true)

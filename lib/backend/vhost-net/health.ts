@@ -19,8 +19,9 @@ export interface RingHealthOptions {
   worker: VhostWorker | undefined
   /** The available index that comes next. */
   base: () => number
-  /** Whether the worker did anything on its other ring since this was asked last. */
-  othersMoved: () => boolean
+  /** How many buffers the worker has returned on this ring, and on its other one; modulo 2¹⁶. */
+  used: () => number
+  othersUsed: () => number
   /** Whether the tap is there no more. */
   gone: () => boolean
   found: (finding: RingFinding | 'gone') => void
@@ -29,14 +30,14 @@ export interface RingHealthOptions {
 interface Running {
   vring: Vring
   features: bigint
-  /** The worker ran, and did nothing on either ring, when it was looked at last. */
-  idle: boolean
+  /** Where the worker stood when it was first seen to do nothing on either ring. */
+  idle: { used: number; othersUsed: number; cpuMs: number } | undefined
   /** That it stalls was said. */
   told: boolean
 }
 
-/** A worker that ran for so long meanwhile did not wait for its turn. Milliseconds. */
-const SPINNING_MS = 200
+/** A worker that ran for so long and did nothing on either ring did not wait for its turn. Milliseconds. */
+const SPINNING_MS = 400
 
 /**
  * A ring is looked at when the kernel counts an error on it, and, one to transmit on, when buffers wait there and nothing
@@ -53,12 +54,12 @@ export class RingHealth {
     const { ring, worker } = options
     this.#options = options
     const watched = ring === 'tx' && worker !== undefined
-    this.#watch = watched ? watchProgress(worker, (cpuMs) => this.#stalled(cpuMs)) : undefined
+    this.#watch = watched ? watchProgress(worker, () => this.#stalled(worker)) : undefined
   }
 
   /** The worker serves it from now on. */
   begin(vring: Vring, features: bigint): void {
-    this.#running = { vring, features, idle: false, told: false }
+    this.#running = { vring, features, idle: undefined, told: false }
     this.#watch?.begin({ ...vring, memory: this.#options.memory })
   }
 
@@ -82,26 +83,46 @@ export class RingHealth {
       return
     }
     const message = `the kernel cannot go on with the ${ring} ring, and nothing is wrong there now`
-    found({ errors, ...(this.#diagnose() ?? { cause: 'unknown', message }) })
+    found({ errors, ...(this.#diagnose(this.#options.base()) ?? { cause: 'unknown', message }) })
   }
 
-  #stalled(cpuMs: number): void {
-    if (this.#running === undefined) return
-    const { ring, found, othersMoved } = this.#options
-    const wrong = this.#diagnose()
-    const idle = !othersMoved() && cpuMs >= SPINNING_MS
-    // A tap with a full send buffer makes a good frame wait, while the worker has its time for what it receives.
-    const spins = idle && this.#running.idle
-    this.#running.idle = idle
-    if (this.#running.told || (wrong === undefined && !spins)) return
-    this.#running.told = true
+  #stalled(worker: VhostWorker): void {
+    const running = this.#running
+    if (running === undefined || running.told) return
+    const { ring, found } = this.#options
+    const wrong = this.#examine()
+    const spins = this.#spins(running, worker)
+    if (wrong === undefined && !spins) return
+    running.told = true
     const message = `the worker runs, and neither sends what waits on the ${ring} ring nor does anything else`
     found({ errors: 0, ...(wrong ?? { cause: 'no-progress', message }) })
   }
 
-  #diagnose(): Diagnosis | undefined {
-    const { ring, memory, base } = this.#options
+  /**
+   * What is wrong with a ring whose worker may be at work. One that spins stands at the first buffer that it did not return:
+   * that is looked at first, since asking the kernel means to wait for a lock that the worker takes again and again.
+   */
+  #examine(): Diagnosis | undefined {
+    const { used, base } = this.#options
+    const before = used()
+    const wrong = this.#diagnose(before) ?? this.#diagnose(base())
+    // What is returned meanwhile is the guest's again, who may write into it.
+    return used() === before ? wrong : undefined
+  }
+
+  /** A tap with a full send buffer makes a good frame wait, while the worker has its time for what it receives. */
+  #spins(running: Running, worker: VhostWorker): boolean {
+    const { used, othersUsed } = this.#options
+    const now = { used: used(), othersUsed: othersUsed(), cpuMs: worker.cpuTime() / 1e6 }
+    const { idle } = running
+    if (idle?.used === now.used && idle.othersUsed === now.othersUsed) return now.cpuMs - idle.cpuMs >= SPINNING_MS
+    running.idle = now
+    return false
+  }
+
+  #diagnose(base: number): Diagnosis | undefined {
+    const { ring, memory } = this.#options
     const { vring, features } = this.#running!
-    return diagnose({ ring, memory, vring, features, base: base() })
+    return diagnose({ ring, memory, vring, features, base })
   }
 }

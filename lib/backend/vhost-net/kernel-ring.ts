@@ -15,7 +15,7 @@ const INDEX: Readonly<Record<RingName, number>> = { rx: VHOST_NET_VQ_RX, tx: VHO
 /** `idx` of the used ring, behind `flags` (virtio 1.x section 2.7.8). */
 const USED_IDX = 2
 
-export interface KernelRingOptions extends Omit<RingHealthOptions, 'base'> {
+export interface KernelRingOptions extends Omit<RingHealthOptions, 'base' | 'used'> {
   /** For messages: `'pair 0 rx'`. */
   name: string
   vhost: VhostNet
@@ -43,7 +43,7 @@ export class KernelRing {
     this.index = INDEX[options.ring]
     this.error = EventFd.create(`${options.name} err`)
     try {
-      this.#health = new RingHealth({ ...options, base: () => this.base() })
+      this.#health = new RingHealth({ ...options, base: () => this.base(), used: () => this.usedIndex() })
     } catch (error) {
       this.error.close()
       throw error

@@ -88,27 +88,22 @@ export class QueuePair {
     try {
       this.#vhostMask = knownFeatures(options.vhost)
       if (options.pollUs > 0) this.setPollUs(options.pollUs)
-      const rx = this.#openRing('rx', () => false)
-      let received = 0
-      const tx = this.#openRing('tx', () => {
-        const before = received
-        received = rx.usedIndex()
-        return received !== before
-      })
+      const rx = this.#openRing('rx', () => this.#rings.tx.usedIndex())
+      const tx = this.#openRing('tx', () => rx.usedIndex())
       this.#rings = { rx, tx }
     } catch (error) {
       throw this.#opened.unwind(error)
     }
   }
 
-  #openRing(ring: RingName, othersMoved: () => boolean): KernelRing {
+  #openRing(ring: RingName, othersUsed: () => number): KernelRing {
     const { index, memory, vhost, worker, fault, gone } = this.#options
     const found = (finding: RingFinding | 'gone'): void => {
       if (finding === 'gone') gone()
       else fault({ pair: index, ring, ...finding })
     }
     const name = `${this.#name} ${ring}`
-    const options = { ring, name, memory, vhost, worker, othersMoved, gone: () => this.#queue.gone, found }
+    const options = { ring, name, memory, vhost, worker, othersUsed, gone: () => this.#queue.gone, found }
     return this.#opened.own(new KernelRing(options))
   }
 
