@@ -54,6 +54,19 @@ describe('a diagnosis of a ring', () => {
     assert.match(diagnosis?.message ?? '', /^entry 1 of the tx ring \(head 4\): /)
   })
 
+  it('finds nothing where the worker went on meanwhile, whatever the ring had before', () => {
+    for (const base of [0, 0xffff]) {
+      const made = patient('tx', ({ ring, pool }) => {
+        ring.describe(0, { address: pool, length: 100 })
+        ring.describe(1, { address: pool, length: 3 })
+        for (let slot = 0; slot < NUM; slot++) ring.offer(slot === base % NUM ? 0 : 1)
+        ring.availIdx = base + 1
+        ring.usedIdx = base + 1
+      })
+      assert.equal(diagnose({ ...made, base })?.message, undefined)
+    }
+  })
+
   it('finds an indirect table where none was agreed on', () => {
     const spoil = RING_CASES.find(({ name }) => name === 'a valid indirect table')!.spoil
     assert.equal(diagnose(patient('tx', spoil, featureSet(15, 32)))?.cause, 'indirect-not-agreed')

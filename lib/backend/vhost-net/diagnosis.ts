@@ -52,10 +52,12 @@ export function diagnose(patient: PatientRing): Diagnosis | undefined {
   const next = waiting > 0 ? entry(base) : undefined
   if (next !== undefined) return next
   // The worker takes some buffers and never returns them (drivers/vhost/net.c: get_tx_bufs).
-  for (let index = word(vring.used + IDX), most = vring.num; index !== base && most > 0; index = u16(index + 1)) {
-    const taken = entry(index)
-    if (taken !== undefined) return taken
-    most--
+  const taken = u16(base - word(vring.used + IDX))
+  // It goes on meanwhile where the guest has put right what was wrong: then it returned more than it had taken.
+  if (taken > vring.num) return undefined
+  for (let index = base - taken; index < base; index++) {
+    const wrong = entry(u16(index))
+    if (wrong !== undefined) return wrong
   }
   return undefined
 }
