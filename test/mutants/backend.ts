@@ -93,9 +93,9 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'the bases of the two rings are swapped',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
-    line: 'this.#bases = { rx: this.#rings.rx.standing(), tx: this.#rings.tx.standing() }',
-    faulty: 'this.#bases = { tx: this.#rings.rx.base(), rx: this.#rings.tx.base() }',
+    file: 'lib/backend/vhost-net/pair-rings.ts',
+    line: 'for (const name of names) this.#bases[name] = this[name].standing()',
+    faulty: "for (const name of names) this.#bases[name] = this[name === 'rx' ? 'tx' : 'rx'].base()",
     test: 'kernel/stop-start',
     title:
       'stopping and starting queue pairs returns where the rings stand: TX at the end of what was sent, RX after what was received',
@@ -160,7 +160,7 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'pairs may run with different features',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
+    file: 'lib/backend/vhost-net/features.ts',
     line: 'if (agreed === undefined || agreed === features) return',
     faulty: 'if (agreed === undefined || agreed !== features) return',
     test: 'kernel/bad-input',
@@ -169,7 +169,7 @@ export const BACKEND: readonly Fault[] = [
   },
   {
     name: 'the worker polls for one of its rings',
-    file: 'lib/backend/vhost-net/queue-pair.ts',
+    file: 'lib/backend/vhost-net/pair-vhost.ts',
     line: 'vhost.setVringBusyloopTimeout(index, microseconds)',
     faulty: 'vhost.setVringBusyloopTimeout(VHOST_NET_VQ_RX, microseconds)',
     test: 'kernel/stop-start',
@@ -178,8 +178,8 @@ export const BACKEND: readonly Fault[] = [
   {
     name: 'pairs go on polling where one of them could not be told',
     file: 'lib/backend/vhost-net/vhost-net-backend.ts',
-    line: 'undo.add(() => each.setPollUs(before))',
-    faulty: 'undo.add(() => each.setPollUs(before + microseconds))',
+    line: 'undo.add(() => vhost.setPollUs(before))',
+    faulty: 'undo.add(() => vhost.setPollUs(before + microseconds))',
     test: 'kernel/stop-start',
     title: 'stopping and starting queue pairs polls for as long as it was told, running or not, and loses nothing',
   },

@@ -162,6 +162,20 @@ export function checkFeatures(agreed: bigint, served: bigint): void {
 }
 
 /**
+ * Checks that a pair may run with these bits beside others that run with those: header size and offloads are the whole
+ * tap's, and what one pair sets would change what the others read.
+ * @param agreed undefined where no other runs.
+ * @throws {FeatureNegotiationError} `ERR_FEATURE_MISMATCH`
+ */
+export function checkAgreed(pair: string, features: bigint, agreed: bigint | undefined): void {
+  if (agreed === undefined || agreed === features) return
+  throw new FeatureNegotiationError('ERR_FEATURE_MISMATCH', `${pair} differs in ${featureNames(agreed ^ features)}`, {
+    hint: 'All pairs that run at the same time agree on the same features: stop the others first.',
+    context: { features: `0x${features.toString(16)}`, agreed: `0x${agreed.toString(16)}` },
+  })
+}
+
+/**
  * Checks that a tap with these TUN_F_* can take the place of one with which these bits are served.
  * @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING`
  */

@@ -1,42 +1,19 @@
 // One queue pair in the kernel: a vhost-net fd and a tap queue, started and stopped in the order the kernel asks for.
 
-import { VHOST_NET_VQ_RX, VHOST_NET_VQ_TX } from '../../abi/vhost.ts'
-import { FeatureNegotiationError, StateError, UnsupportedError } from '../../errors.ts'
-import { knownFeatures } from '../../host/probe.ts'
-import type { VhostNet } from '../../host/vhost-net.ts'
-import type { VhostWorker } from '../../host/vhost-worker.ts'
-import type { NativeMemory } from '../../memory/index.ts'
+import { StateError } from '../../errors.ts'
 import { checkBigInt } from '../../options.ts'
-import { forAllOrNone, Teardown } from '../../teardown.ts'
-import { hasFeature } from '../../virtio/features.ts'
-import { checkVring, type Vring } from '../../virtio/vring.ts'
+import { Teardown } from '../../teardown.ts'
+import type { Vring } from '../../virtio/vring.ts'
 import type { PairBases, PairConfig, RingFault, RingName } from '../net-backend.ts'
-import {
-  checkFeatures,
-  checkOffloads,
-  featureNames,
-  offloadNames,
-  servedFeatures,
-  tapOffload,
-  vhostFeatures,
-  whyNotServed,
-} from './features.ts'
+import { checkAgreed, checkFeatures, featureNames, offloadNames, tapOffload } from './features.ts'
 import type { RingFinding } from './health.ts'
-import { KernelRing } from './kernel-ring.ts'
+import { PairRings } from './pair-rings.ts'
+import { PairVhost, type PairVhostOptions, type PairWorkerState } from './pair-vhost.ts'
 import type { TapQueue, TapQueueState } from './tap-queue.ts'
 
-export interface QueuePairOptions {
+export interface QueuePairOptions extends Omit<PairVhostOptions, 'name'> {
   index: number
-  memory: NativeMemory
   queue: TapQueue
-  /** With an owner, hence a worker. */
-  vhost: VhostNet
-  /** Undefined where nobody knows which thread it is. */
-  worker: VhostWorker | undefined
-  /** TUN_F_* that the tap knows. */
-  offloads: number
-  /** Microseconds for which the worker polls before it sleeps. */
-  pollUs: number
   /** The features that the other pairs run with; undefined where none runs. */
   agreed: () => bigint | undefined
   fault: (fault: RingFault) => void
@@ -58,63 +35,48 @@ export interface QueuePairState {
   attached: boolean
   tap: TapQueueState
   poll_us: number
-  /** The thread that moves its packets, and the CPUs that may run it; null where nobody knows which it is, or once closed. */
-  worker: { tid: number; cpus: number[] } | null
+  /** Null where nobody knows which thread it is, or once closed. */
+  worker: PairWorkerState | null
   /** Numbers of the open files by what they are for; null once closed. */
   fds: { tap: number; vhost: number; rx_err: number; tx_err: number } | null
 }
 
-/** A pair owns its rings' err eventfds; the vhost-net fd, the tap queue, kicks and calls are lent to it. */
+/** The vhost-net fd, the tap queue, kicks and calls are lent to it. */
 export class QueuePair {
+  /** What it is served by. */
+  readonly vhost: PairVhost
+  /** What the driver takes now of what was agreed on. */
+  offloads = 0n
   readonly #options: QueuePairOptions
   readonly #name: string
   readonly #opened = new Teardown()
-  readonly #rings: Readonly<Record<RingName, KernelRing>>
-  readonly #vhostMask: bigint
+  readonly #rings: PairRings
   #queue: TapQueue
-  #pollUs = 0
   #features: bigint | undefined
-  #offloads = 0n
   #running = false
-  #following = false
-  #bases: PairBases = { rx: 0, tx: 0 }
   #ranBefore = false
 
   /** Opens all that it takes, so that `start` is cheap. @throws {SystemCallError} */
   constructor(options: QueuePairOptions) {
+    const { memory, vhost, worker } = options
+    const name = `pair ${options.index}`
     this.#options = options
     this.#queue = options.queue
-    this.#name = `pair ${options.index}`
+    this.#name = name
+    const gone = (): boolean => this.#queue.gone
+    const found = this.#found.bind(this)
     try {
-      this.#vhostMask = knownFeatures(options.vhost)
-      if (options.pollUs > 0) this.setPollUs(options.pollUs)
-      const rx = this.#openRing('rx', () => this.#rings.tx.usedIndex())
-      const tx = this.#openRing('tx', () => rx.usedIndex())
-      this.#rings = { rx, tx }
+      this.vhost = this.#opened.own(new PairVhost({ ...options, name }))
+      this.#rings = this.#opened.own(new PairRings({ name, memory, vhost, worker, gone, found }))
     } catch (error) {
       throw this.#opened.unwind(error)
     }
   }
 
-  #openRing(ring: RingName, othersUsed: () => number): KernelRing {
-    const { index, memory, vhost, worker, fault, gone } = this.#options
-    const found = (finding: RingFinding | 'gone'): void => {
-      if (finding === 'gone') gone()
-      else fault({ pair: index, ring, ...finding })
-    }
-    const name = `${this.#name} ${ring}`
-    const options = { ring, name, memory, vhost, worker, othersUsed, gone: () => this.#queue.gone, found }
-    return this.#opened.own(new KernelRing(options))
-  }
-
-  /** Feature bits that this pair serves. */
-  get features(): bigint {
-    return servedFeatures(this.#vhostMask, this.#options.offloads)
-  }
-
-  /** Why it does not serve a feature bit. */
-  explain(feature: number): string | undefined {
-    return hasFeature(this.features, feature) ? undefined : whyNotServed(feature, this.#options.offloads)
+  #found(ring: RingName, finding: RingFinding | 'gone'): void {
+    const { index, fault, gone } = this.#options
+    if (finding === 'gone') gone()
+    else fault({ pair: index, ring, ...finding })
   }
 
   get running(): boolean {
@@ -136,56 +98,29 @@ export class QueuePair {
    */
   start(config: PairConfig): void {
     const { features, offloads = features, rx, tx } = config
-    const { memory } = this.#options
     const queue = this.#queue
     if (this.#running) throw new StateError('ERR_ALREADY_ACTIVE', `${this.#name} is running`)
-    checkFeatures(checkBigInt(features, 'features'), this.features)
+    checkFeatures(checkBigInt(features, 'features'), this.vhost.features)
     checkBigInt(offloads, 'offloads')
-    this.#checkAgreed(features)
-    checkVring(rx, memory.regions, this.#rings.rx.name)
-    checkVring(tx, memory.regions, this.#rings.tx.name)
+    checkAgreed(this.#name, features, this.#options.agreed())
+    this.#rings.check('rx', rx)
+    this.#rings.check('tx', tx)
 
     const undo = new Teardown()
     try {
       if (queue.attach()) undo.add(() => queue.detach())
-      this.#activate({ features, offloads, rx, tx }, undo)
+      this.vhost.setUp(features)
+      this.#rings.wire({ rx, tx }, undo)
+      queue.setUp(features, offloads)
+      this.#rings.attach(queue.tap, features, undo)
+      if (this.#ranBefore || rx.base !== undefined || tx.base !== undefined) this.#rings.signalEnds()
     } catch (error) {
       throw undo.unwind(error)
     }
     this.#running = true
     this.#features = features
-    this.#offloads = offloads
+    this.offloads = offloads
     this.#ranBefore = true
-  }
-
-  #activate({ features, offloads, rx, tx }: Required<PairConfig>, undo: Teardown): void {
-    const { memory, vhost } = this.#options
-    const { tap } = this.#queue
-    this.#setFeatures(vhostFeatures(features, this.#vhostMask))
-    vhost.setMemTable(memory)
-    this.#follow()
-    for (const [ring, vring] of [[this.#rings.rx, rx] as const, [this.#rings.tx, tx] as const]) {
-      ring.wire(vring)
-      undo.add(() => ring.unwire())
-    }
-    this.#queue.setUp(features, offloads)
-    // Runs when both backends are detached: only then are the bases exact.
-    undo.add(() => this.#readBases())
-    for (const ring of this.#bothRings) {
-      ring.attach(tap, features)
-      undo.add(() => ring.detach())
-    }
-    if (!this.#ranBefore && rx.base === undefined && tx.base === undefined) return
-    for (const ring of this.#bothRings) ring.signalEnds()
-  }
-
-  get #bothRings(): readonly KernelRing[] {
-    return [this.#rings.rx, this.#rings.tx]
-  }
-
-  /** Checks that a tap can take the place of the one it has. @throws {FeatureNegotiationError} `ERR_FEATURE_MISSING` */
-  checkTap({ ifname, offloads }: { ifname: string; offloads: number }): void {
-    checkOffloads(ifname, offloads, this.features, this.#vhostMask)
   }
 
   /**
@@ -199,19 +134,8 @@ export class QueuePair {
     const before = this.#queue
     if (before.attached) queue.attach()
     else queue.detach()
-    if (this.#running) queue.setUp(this.#features as bigint, this.#offloads)
-    for (const name of ['rx', 'tx'] as const) {
-      const ring = this.#rings[name]
-      undo.add(() => {
-        try {
-          ring.move(before.tap)
-        } catch (error) {
-          stranded(name)
-          throw error
-        }
-      })
-      ring.move(queue.tap)
-    }
+    if (this.#running) queue.setUp(this.#features as bigint, this.offloads)
+    this.#rings.move(before.tap, queue.tap, undo, stranded)
     this.#queue = queue
     undo.add(() => {
       this.#queue = before
@@ -220,19 +144,12 @@ export class QueuePair {
 
   /** No ring of it is touched until `resume`, whatever is done with it meanwhile. Idempotent. @throws {SystemCallError} */
   pause(): void {
-    for (const ring of this.#bothRings) ring.hold()
+    this.#rings.hold()
   }
 
   /** @throws {SystemCallError} with both rings as `pause` leaves them */
   resume(): void {
-    forAllOrNone(this.#bothRings, (ring, undo) => {
-      undo.add(() => ring.hold())
-      ring.release()
-    })
-  }
-
-  #readBases(): void {
-    this.#bases = { rx: this.#rings.rx.standing(), tx: this.#rings.tx.standing() }
+    this.#rings.release()
   }
 
   /**
@@ -242,20 +159,15 @@ export class QueuePair {
    * @throws {SystemCallError} where the kernel refused a step
    */
   startRing(name: RingName, vring: Vring): void {
-    const { memory } = this.#options
     const queue = this.#queue
     const ring = this.#rings[name]
     this.#assertRunning()
     if (ring.attached) throw new StateError('ERR_ALREADY_ACTIVE', `${ring.name} is running`)
-    checkVring(vring, memory.regions, ring.name)
+    this.#rings.check(name, vring)
     const undo = new Teardown()
     try {
       if (queue.attach()) undo.add(() => queue.detach())
-      ring.wire(vring)
-      undo.add(() => ring.unwire())
-      ring.attach(queue.tap, this.#features as bigint)
-      undo.add(() => ring.detach())
-      ring.signalEnds()
+      this.#rings.start(name, vring, { tap: queue.tap, features: this.#features as bigint })
     } catch (error) {
       throw undo.unwind(error)
     }
@@ -270,124 +182,47 @@ export class QueuePair {
     const ring = this.#rings[name]
     this.#assertRunning()
     if (!ring.attached) throw new StateError('ERR_NOT_ACTIVE', `${ring.name} is not running`)
-    const undo = new Teardown()
-    if (name === 'rx') undo.add(() => this.#queue.detach())
-    undo.add(() => ring.unwire())
-    undo.add(() => {
-      this.#bases[name] = ring.standing()
-    })
-    undo.add(() => ring.detach())
-    undo.run()
-    return this.#bases[name]
-  }
-
-  // Header size and offloads are the whole tap's: what one pair sets would change what the others read.
-  #checkAgreed(features: bigint): void {
-    const agreed = this.#options.agreed()
-    if (agreed === undefined || agreed === features) return
-    const differing = featureNames(agreed ^ features)
-    throw new FeatureNegotiationError('ERR_FEATURE_MISMATCH', `${this.#name} differs in ${differing}`, {
-      hint: 'All pairs that run at the same time agree on the same features: stop the others first.',
-      context: { features: `0x${features.toString(16)}`, agreed: `0x${agreed.toString(16)}` },
-    })
-  }
-
-  // Kernels before 6.17 have only the call for the low 64 bits, and then no others to set.
-  #setFeatures(features: bigint): void {
-    const { vhost } = this.#options
-    if (features >> 64n === 0n) vhost.setFeatures(features)
-    else vhost.setFeaturesArray(features)
-  }
-
-  /** Microseconds for which its worker polls. */
-  get pollUs(): number {
-    return this.#pollUs
-  }
-
-  /** Microseconds for which the worker polls for either ring before it sleeps, from now on. @throws {SystemCallError} */
-  setPollUs(microseconds: number): void {
-    const { vhost } = this.#options
-    forAllOrNone([VHOST_NET_VQ_RX, VHOST_NET_VQ_TX], (index, undo) => {
-      vhost.setVringBusyloopTimeout(index, microseconds)
-      undo.add(() => vhost.setVringBusyloopTimeout(index, this.#pollUs))
-    })
-    this.#pollUs = microseconds
-  }
-
-  // The fd has a table from its first start on, running or not, and what is in it stays mapped.
-  #follow(): void {
-    if (this.#following) return
-    const { memory, vhost } = this.#options
-    this.#opened.add(memory.follow(() => vhost.setMemTable(memory)))
-    this.#following = true
+    this.#stop([name], { detach: name === 'rx' })
+    return this.#rings.bases[name]
   }
 
   #assertRunning(): void {
     if (!this.#running) throw new StateError('ERR_NOT_ACTIVE', `${this.#name} is not running`)
   }
 
-  /** What the driver takes now of what was agreed on. */
-  get offloads(): bigint {
-    return this.#offloads
-  }
-
-  /** Notes it. */
-  set offloads(offloads: bigint) {
-    this.#offloads = offloads
-  }
-
   /** Stops both rings; the worker touches neither afterwards. @throws {StateError} `ERR_NOT_ACTIVE` */
   stop({ detach = false }: { detach?: boolean } = {}): PairBases {
     this.#assertRunning()
     this.#running = false
-    const undo = new Teardown()
-    const rings = this.#bothRings
-    if (detach) undo.add(() => this.#queue.detach())
-    for (const ring of rings) undo.add(() => ring.unwire())
-    undo.add(() => this.#readBases())
-    for (const ring of rings) undo.add(() => ring.detach())
-    undo.run()
-    return this.#bases
+    this.#stop(['rx', 'tx'], { detach })
+    return this.#rings.bases
+  }
+
+  #stop(rings: readonly RingName[], { detach }: { detach: boolean }): void {
+    const steps = new Teardown()
+    if (detach) steps.add(() => this.#queue.detach())
+    steps.add(() => this.#rings.stop(rings))
+    steps.run()
   }
 
   /** What it is now. */
   inspect(): QueuePairState {
-    const { index, vhost } = this.#options
+    const { vhost } = this
     const queue = this.#queue
     const [rxErr, txErr] = [this.#rings.rx.error, this.#rings.tx.error]
     const features = this.#features
     return {
-      pair: index,
+      pair: this.#options.index,
       running: this.running,
       features: features === undefined ? null : { bits: `0x${features.toString(16)}`, names: featureNames(features) },
-      bases: this.running ? null : { ...this.#bases },
-      offloads: offloadNames(tapOffload(this.#offloads)),
+      bases: this.running ? null : this.#rings.bases,
+      offloads: offloadNames(tapOffload(this.offloads)),
       attached: queue.attached,
       tap: queue.inspect(),
-      poll_us: this.#pollUs,
-      worker: this.#inspectWorker(rxErr.closed),
+      poll_us: vhost.pollUs,
+      worker: rxErr.closed ? null : vhost.inspectWorker(),
       fds: rxErr.closed ? null : { tap: queue.tap.fd, vhost: vhost.fd, rx_err: rxErr.fd, tx_err: txErr.fd },
     }
-  }
-
-  #inspectWorker(closed: boolean): QueuePairState['worker'] {
-    const { worker } = this.#options
-    return worker === undefined || closed ? null : { tid: worker.tid, cpus: worker.affinity() }
-  }
-
-  /**
-   * Lets its worker run on these CPUs only.
-   * @throws {UnsupportedError} `ERR_PLATFORM` where nobody knows which thread that is
-   * @throws what {@link VhostWorker.setAffinity} throws
-   */
-  pinWorker(cpus: readonly number[]): void {
-    const { worker } = this.#options
-    if (worker === undefined) {
-      throw new UnsupportedError('ERR_PLATFORM', `the worker of ${this.#name} is not known`, {
-        hint: "Before Linux 6.4 it is a kernel thread, which a PID namespace of one's own hides.",
-      })
-    }
-    worker.setAffinity(cpus)
   }
 
   /** Stops the pair where it runs. Its worker ends with the vhost-net fd. Idempotent. */

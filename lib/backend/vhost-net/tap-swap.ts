@@ -33,7 +33,7 @@ export function swapTaps(
   const undo = new Teardown()
   const standing: StrandedRing[] = []
   try {
-    for (const pair of pairs) pair.checkTap(next)
+    for (const { vhost } of pairs) vhost.checkTap(next)
     const followed = [...links].map((link) => link.follow(next.first, undo))
     if (rxFilter !== undefined) next.filter.set(rxFilter)
     // What the driver takes now, or took last: frames may wait there before a pair starts.

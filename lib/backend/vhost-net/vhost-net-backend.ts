@@ -73,7 +73,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
     super()
     const { tap, pairs } = parts
     this.queuePairs = pairs.length
-    this.features = pairs.reduce((features, pair) => features & pair.features, pairs[0]?.features ?? 0n)
+    this.features = pairs.reduce((features, { vhost }) => features & vhost.features, pairs[0]?.vhost.features ?? 0n)
     this.#parts = parts
     this.#pairs = pairs
     this.#tap = tap
@@ -175,7 +175,7 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
   }
 
   explain(feature: number): string | undefined {
-    return this.#pairs.map((pair) => pair.explain(feature)).find((why) => why !== undefined)
+    return this.#pairs.map(({ vhost }) => vhost.explain(feature)).find((why) => why !== undefined)
   }
 
   /** TUNSETOFFLOAD: what the driver takes from now on of what was agreed on. @throws {SystemCallError} */
@@ -330,19 +330,19 @@ export class VhostNetBackend extends EventEmitter<NetBackendEvents> implements N
    */
   setPollUs(poll_us: number, pair?: number): void {
     const microseconds = checkPollUs(poll_us)
-    forAllOrNone(pair === undefined ? this.#pairs : [this.#pair(pair)], (each, undo) => {
-      const before = each.pollUs
-      each.setPollUs(microseconds)
-      undo.add(() => each.setPollUs(before))
+    forAllOrNone(pair === undefined ? this.#pairs : [this.#pair(pair)], ({ vhost }, undo) => {
+      const before = vhost.pollUs
+      vhost.setPollUs(microseconds)
+      undo.add(() => vhost.setPollUs(before))
     })
   }
 
   /**
    * Lets the worker of a pair run on these CPUs only, from now on; `inspect()` says where each may run.
-   * @see {@link QueuePair.pinWorker}
+   * @see {@link PairVhost.pinWorker}
    */
   pinWorker(pair: number, cpus: readonly number[]): void {
-    this.#pair(pair).pinWorker(cpus)
+    this.#pair(pair).vhost.pinWorker(cpus)
   }
 
   /** What it is now. */
