@@ -58,15 +58,19 @@ describe('a watch on a ring', () => {
   })
 
   it('says nothing of one that goes on, however busy its worker is', async () => {
+    // Where this thread is itself held up for that long, the ring does stand still.
+    let [pauses, before] = [0, thisThread.cpuTime()]
     await burn(
       1000,
       () => false,
       () => {
         ring.offer(0)
         ring.usedIdx = ring.offered - 1
+        if (thisThread.cpuTime() - before > 30e6) pauses++
+        before = thisThread.cpuTime()
       },
     )
-    assert.equal(told, 0)
+    assert.ok(told <= pauses, `${told} times, with ${pauses} pauses`)
   })
 
   it('says nothing of one on which nothing waits', async () => {

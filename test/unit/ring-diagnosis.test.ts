@@ -125,7 +125,7 @@ describe('a diagnosis of a ring', () => {
         causes.add(diagnosis?.cause ?? 'none')
         if (diagnosis !== undefined) assert.match(diagnosis.message, /^(entry \d+ of the|the available index is) /)
       }),
-      { numRuns: 1000 },
+      { numRuns: 10_000 },
     )
     for (const cause of ['none', 'avail-index', 'head-out-of-range', 'outside-memory']) {
       assert.ok(causes.has(cause), `never found: ${cause} among ${[...causes].join()}`)
