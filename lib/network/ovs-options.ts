@@ -1,0 +1,151 @@
+// A port of Open vSwitch as it is asked for: OVS's own words, in camelCase, and which values they take.
+
+import { parseMac } from '../address.ts'
+import { InvalidOptionError } from '../errors.ts'
+import { checkIfname } from '../host/ifname.ts'
+import { checkBoolean, checkInteger, checkObject, checkString } from '../options.ts'
+import { DEFAULT_REMOTE, parseRemote } from './ovsdb/remote.ts'
+
+/** What is plugged in: a tap, or any other link that exists. */
+export interface PluggedLink {
+  readonly ifname: string
+  /** The guest's address: `external_ids:attached-mac`. */
+  readonly mac: string
+  /** Asked of the switch as `mtu_request`. Undefined: left as it is. */
+  readonly mtu?: number | undefined
+}
+
+/** Files in PEM, as ovs-vsctl's `--private-key`, `--certificate` and `--ca-cert`. */
+export interface OvsdbTls {
+  readonly privateKey: string
+  readonly certificate: string
+  readonly caCert: string
+}
+
+/** Where the database of a switch is. */
+export interface OvsdbOptions {
+  /** `unix:PATH`, `tcp:IP:PORT` or `ssl:IP:PORT`. Default `unix:/run/openvswitch/db.sock`. */
+  readonly db?: string
+  /** Needed by `ssl:`. */
+  readonly tls?: OvsdbTls
+  /** How long the switch may take for what is asked of it, in milliseconds. Default 10000. */
+  readonly timeoutMs?: number
+}
+
+export const VLAN_MODES = ['access', 'trunk', 'native-tagged', 'native-untagged', 'dot1q-tunnel'] as const
+
+/** A port of Open vSwitch: see ovs-vswitchd.conf.db(5), tables Port and Interface. */
+export interface OvsOptions extends OvsdbOptions {
+  /** The bridge: `br-int`. It must exist. */
+  readonly bridge: string
+  /** `external_ids:iface-id`: by it OVN and Neutron know the port. */
+  readonly ifaceId?: string
+  /** `external_ids:vm-id`. */
+  readonly vmId?: string
+  /** `external_ids:port-profile`. */
+  readonly portProfile?: string
+  /** The VLAN of an access port, or the native one of a trunk: 0..4095. */
+  readonly tag?: number
+  /** The VLANs of a trunk; default all. */
+  readonly trunks?: readonly number[]
+  readonly vlanMode?: (typeof VLAN_MODES)[number]
+  /** What the guest may send, in kbit/s; 0 is without limit. */
+  readonly ingressPolicingRate?: number
+  /** How much of it at once, in kbit; 0 is the switch's default, 8000. */
+  readonly ingressPolicingBurst?: number
+  /**
+   * Whether the port stays when this process ends. Default false: it is removed by undo or, if the process was killed,
+   * by whoever plugs into the switch next.
+   */
+  readonly persistent?: boolean
+  /** Waits until OVN has bound the port, too. Needs `ifaceId`. Default false. */
+  readonly ovn?: boolean
+}
+
+const DATABASE_KEYS = ['db', 'tls', 'timeoutMs'] as const
+const PORT_KEYS = [
+  'bridge',
+  'ifaceId',
+  'vmId',
+  'portProfile',
+  'tag',
+  'trunks',
+  'vlanMode',
+  'ingressPolicingRate',
+  'ingressPolicingBurst',
+  'persistent',
+  'ovn',
+  ...DATABASE_KEYS,
+] as const
+
+const MAX_VLAN = 4095
+const MAX_INTEGER = 2 ** 31 - 1
+/** The schema's range of `mtu_request`. */
+const MTU = { least: 68, most: 65_535 } as const
+const DEFAULT_TIMEOUT_MS = 10_000
+
+/** @throws {InvalidOptionError} `ERR_OPTION_*` */
+export function checkDatabase(value: unknown, path = 'ovs'): Required<Omit<OvsdbOptions, 'tls'>> & OvsdbOptions {
+  const { db, tls, timeoutMs } = checkObject(value, DATABASE_KEYS, path)
+  const remote = checkString(db, `${path}.db`, DEFAULT_REMOTE)
+  const { kind } = parseRemote(remote, `${path}.db`)
+  if ((kind === 'ssl') !== (tls !== undefined)) {
+    const problem = kind === 'ssl' ? `is needed for ${remote}` : `is only for a remote that is ssl:, not ${remote}`
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', `${path}.tls`, problem)
+  }
+  return {
+    db: remote,
+    timeoutMs: checkInteger(timeoutMs, `${path}.timeoutMs`, 1, MAX_INTEGER, DEFAULT_TIMEOUT_MS),
+    ...(tls === undefined ? {} : { tls: checkTls(tls, `${path}.tls`) }),
+  }
+}
+
+function checkTls(value: unknown, path: string): OvsdbTls {
+  const files = checkObject(value, ['privateKey', 'certificate', 'caCert'], path)
+  return {
+    privateKey: checkString(files.privateKey, `${path}.privateKey`),
+    certificate: checkString(files.certificate, `${path}.certificate`),
+    caCert: checkString(files.caCert, `${path}.caCert`),
+  }
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_*` */
+export function checkLink(value: unknown, path = ''): PluggedLink {
+  const at = (key: string): string => (path === '' ? key : `${path}.${key}`)
+  const { ifname, mac, mtu } = checkObject(value, ['ifname', 'mac', 'mtu'], path)
+  checkIfname(ifname, at('ifname'))
+  parseMac(mac, at('mac'))
+  if (mtu !== undefined) checkInteger(mtu, at('mtu'), MTU.least, MTU.most)
+  return value as PluggedLink
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_*` */
+export function checkOvsOptions(value: unknown, path = 'ovs'): OvsOptions & ReturnType<typeof checkDatabase> {
+  const given = checkObject(value, PORT_KEYS, path)
+  const at = (key: string): string => `${path}.${key}`
+  checkIfname(given.bridge, at('bridge'))
+  for (const key of ['ifaceId', 'vmId', 'portProfile']) {
+    if (given[key] !== undefined && checkString(given[key], at(key)) === '')
+      throw new InvalidOptionError('ERR_OPTION_RANGE', at(key), 'is empty')
+  }
+  if (given.tag !== undefined) checkInteger(given.tag, at('tag'), 0, MAX_VLAN)
+  if (given.trunks !== undefined) checkTrunks(given.trunks, at('trunks'))
+  if (given.vlanMode !== undefined && !VLAN_MODES.some((mode) => mode === given.vlanMode)) {
+    const problem = `${JSON.stringify(given.vlanMode)} is not one of ${VLAN_MODES.join(', ')}`
+    throw new InvalidOptionError('ERR_OPTION_RANGE', at('vlanMode'), problem)
+  }
+  for (const key of ['ingressPolicingRate', 'ingressPolicingBurst'])
+    checkInteger(given[key], at(key), 0, MAX_INTEGER, 0)
+  for (const key of ['persistent', 'ovn']) if (given[key] !== undefined) checkBoolean(given[key], at(key))
+  if (given.ovn === true && given.ifaceId === undefined)
+    throw new InvalidOptionError('ERR_OPTION_CONFLICT', at('ovn'), 'needs ifaceId, by which OVN knows the port')
+  const database = Object.fromEntries(DATABASE_KEYS.flatMap((key) => (key in given ? [[key, given[key]]] : [])))
+  return { ...(given as unknown as OvsOptions), ...checkDatabase(database, path) }
+}
+
+function checkTrunks(value: unknown, option: string): void {
+  if (!Array.isArray(value)) {
+    throw new InvalidOptionError('ERR_OPTION_TYPE', option, `must be an array of VLANs, not ${typeof value}`)
+  }
+  for (const [index, vlan] of value.entries()) checkInteger(vlan, `${option}[${index}]`, 0, MAX_VLAN)
+}
