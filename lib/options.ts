@@ -1,6 +1,7 @@
 // Checks of options, made before anything is opened.
 
 import { InvalidOptionError } from './errors.ts'
+import { nearest } from './nearest.ts'
 
 /** An options object whose keys have been checked, its values not yet. */
 export type Unchecked = Readonly<Record<string, unknown>>
@@ -16,11 +17,17 @@ export function checkObject(value: unknown, known: readonly string[], path = '')
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue
     const option = path === '' ? key : `${path}.${key}`
-    throw new InvalidOptionError('ERR_OPTION_UNKNOWN', option, 'there is no such option', {
-      hint: `Known here: ${known.join(', ')}.`,
-    })
+    throw unknownOption(option, key, known)
   }
   return value as Unchecked
+}
+
+/** What nobody knows, with what was probably meant, or everything that is known. */
+export function unknownOption(path: string, word: string, known: readonly string[]): InvalidOptionError {
+  const near = nearest(word, known)
+  return new InvalidOptionError('ERR_OPTION_UNKNOWN', path, 'there is no such option', {
+    hint: near === undefined ? `Known here: ${known.join(', ')}.` : `Did you mean '${near}'?`,
+  })
 }
 
 /** @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE` */

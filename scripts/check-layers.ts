@@ -5,14 +5,15 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 
-const everywhere = ['abi', 'errors', 'teardown', 'options', 'address']
+const everywhere = ['abi', 'errors', 'teardown', 'nearest', 'options', 'address']
 
 /** Which rooms a room may import besides itself, from the bottom of the house to the top. */
 const ROOMS: Record<string, readonly string[]> = {
   abi: [],
   errors: [],
   teardown: ['errors'],
-  options: ['errors'],
+  nearest: [],
+  options: ['errors', 'nearest'],
   address: ['errors'],
   binding: [...everywhere],
   event: [...everywhere, 'binding'],

@@ -1,7 +1,7 @@
 // How QEMU writes options (util/qemu-option.c, util/cutils.c): `driver,key=value,key=value`, a comma in a value as two.
 
 import { InvalidOptionError } from '../errors.ts'
-import { nearest } from './nearest.ts'
+import { unknownOption } from '../options.ts'
 
 /** Of one option of the command line, by their names. */
 export class QemuWords {
@@ -68,7 +68,7 @@ export class QemuWords {
    */
   end(): void {
     for (const name of this.#values.keys()) {
-      if (!this.#taken.has(name)) throw unknown(this.#path(name), name, [...this.#taken])
+      if (!this.#taken.has(name)) throw unknownOption(this.#path(name), name, [...this.#taken])
     }
   }
 
@@ -79,14 +79,6 @@ export class QemuWords {
   #path(name: string): string {
     return `${this.place}.${name}`
   }
-}
-
-/** What nobody knows, with what was probably meant, or everything that is known. */
-export function unknown(path: string, word: string, known: readonly string[]): InvalidOptionError {
-  const near = nearest(word, known)
-  return new InvalidOptionError('ERR_OPTION_UNKNOWN', path, 'there is no such option', {
-    hint: near === undefined ? `Known here: ${known.join(', ')}.` : `Did you mean '${near}'?`,
-  })
 }
 
 /** At single commas; two of them are one that belongs to the word. */

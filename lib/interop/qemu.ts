@@ -5,7 +5,8 @@ import { InvalidOptionError } from '../errors.ts'
 import type { BackingOptions } from '../memory/index.ts'
 import type { FeatureOptions } from '../net/index.ts'
 import type { VirtioNetOptions } from '../nic.ts'
-import { QemuWords, unknown } from './qemu-words.ts'
+import { unknownOption } from '../options.ts'
+import { QemuWords } from './qemu-words.ts'
 
 /** A NIC that QEMU's words describe, to be opened and put into a machine. */
 export interface QemuNic {
@@ -191,7 +192,7 @@ function conflict(option: string, problem: string, hint?: string): InvalidOption
 function missingNetdev(id: string, known: readonly string[]): InvalidOptionError {
   const path = `device[${id}].netdev`
   if (known.length === 0) return conflict(path, `there is no netdev '${id}'`, `Add --netdev tap,id=${id},ifname=…`)
-  const { hint } = unknown(path, id, known)
+  const { hint } = unknownOption(path, id, known)
   return conflict(path, `there is no netdev '${id}'`, hint)
 }
 
@@ -303,7 +304,7 @@ function parseDevice(text: string): Device & { id: string | undefined } {
   const driver = words.take('driver') ?? ''
   const transport = DRIVERS[driver]
   if (transport === undefined || !Object.hasOwn(DRIVERS, driver)) {
-    const { hint } = unknown('device', driver, Object.keys(DRIVERS))
+    const { hint } = unknownOption('device', driver, Object.keys(DRIVERS))
     throw words.error('ERR_OPTION_RANGE', 'driver', `there is no device '${driver}'`, hint)
   }
   const id = takeId(words)

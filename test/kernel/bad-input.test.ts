@@ -59,7 +59,7 @@ const isUnknown = (option: RegExp, hint?: RegExp): Expected => [
   InvalidOptionError,
   'ERR_OPTION_UNKNOWN',
   option,
-  hint ?? /Known here: /,
+  hint ?? /Known here: |Did you mean '/,
 ]
 
 /** A part of an object that is not what its type says. */

@@ -17,15 +17,20 @@ describe('checks of options', () => {
       assert.equal(checkObject(options, ['a', 'b']), options)
     })
 
-    it('is refused with the path of an unknown key, and the hint lists the known ones', () => {
-      assert.throws(
-        () => checkObject({ a: 1, c: 2 }, ['a', 'b'], 'tap'),
-        (error: unknown) => {
-          assert.ok(error instanceof InvalidOptionError)
-          assert.deepEqual([error.code, error.option, error.hint], ['ERR_OPTION_UNKNOWN', 'tap.c', 'Known here: a, b.'])
-          return true
-        },
-      )
+    it('is refused with the path of an unknown key, and the hint has what was meant, or all that is known', () => {
+      for (const [key, hint] of [
+        ['path', 'Known here: mtu, ifname.'],
+        ['ifnmae', "Did you mean 'ifname'?"],
+      ] as const) {
+        assert.throws(
+          () => checkObject({ mtu: 1, [key]: 2 }, ['mtu', 'ifname'], 'tap'),
+          (error: unknown) => {
+            assert.ok(error instanceof InvalidOptionError)
+            assert.deepEqual([error.code, error.option, error.hint], ['ERR_OPTION_UNKNOWN', `tap.${key}`, hint])
+            return true
+          },
+        )
+      }
       assert.throws(() => checkObject({ c: 2 }, ['a']), refusal('ERR_OPTION_UNKNOWN', /^c: /))
     })
 
