@@ -32,6 +32,7 @@ export const ERROR_CODES = {
   ERR_NOT_DRAINED: 'the device did not return every buffer in time',
   ERR_KERNEL_IMAGE: 'a file is no kernel that this machine can boot',
   ERR_MEMORY_TOO_SMALL: 'a machine has too little memory for its kernel, or its initial RAM disk',
+  ERR_PLUG: 'a change to the network failed, or could not be taken back, of what has no code of its own',
   ERR_PLATFORM: 'this operating system or runtime cannot do it',
   ERR_NO_BINDING: 'the native addon could not be loaded',
 } as const
@@ -115,6 +116,42 @@ export class StateError extends VhostNetError {}
 /** A machine cannot boot what it was given: `ERR_KERNEL_IMAGE`, `ERR_MEMORY_TOO_SMALL`. */
 export class BootError extends VhostNetError {}
 
+/** What a plan had changed, by the texts of its steps. */
+export interface PlugOutcome {
+  /** What was taken back, the newest first. */
+  readonly undone: readonly string[]
+  /** What could not be: it is as the plan left it. */
+  readonly notUndone: readonly { readonly text: string; readonly error: unknown }[]
+}
+
+/** A NIC could not be plugged in, or out. `code` and `cause` are those of what failed; `ERR_PLUG` where that has no code. */
+export class PlugError extends VhostNetError implements PlugOutcome {
+  /** The step that failed. */
+  readonly step: string
+  readonly undone: PlugOutcome['undone']
+  readonly notUndone: PlugOutcome['notUndone']
+
+  constructor(step: string, cause: unknown, { undone, notUndone }: PlugOutcome) {
+    const { code, message, hint, context } = describe(cause)
+    const left = notUndone.map(({ text, error }) => `\n  not undone: ${text}: ${describe(error).message}`)
+    super(code, `${step}: ${message}${left.join('')}`, { cause, context, ...(hint === undefined ? {} : { hint }) })
+    this.step = step
+    this.undone = undone
+    this.notUndone = notUndone
+  }
+}
+
+function describe(error: unknown): { code: string; message: string; hint?: string | undefined; context: ErrorContext } {
+  if (VhostNetError.is(error)) {
+    const { code, hint, context } = error
+    // Its message ends with its hint.
+    const message = hint === undefined ? error.message : error.message.slice(0, -`\n  ${hint}`.length)
+    return { code, message, hint, context }
+  }
+  if (!(error instanceof Error)) return { code: 'ERR_PLUG', message: String(error), context: {} }
+  return { code: 'code' in error ? String(error.code) : 'ERR_PLUG', message: error.message, context: {} }
+}
+
 /** The platform or the installation cannot do it: `ERR_PLATFORM`, `ERR_NO_BINDING`. */
 export class UnsupportedError extends VhostNetError {}
 
@@ -128,6 +165,7 @@ for (const type of [
   DeviceError,
   NetHeaderError,
   BootError,
+  PlugError,
   StateError,
   UnsupportedError,
 ]) {

@@ -46,11 +46,11 @@ const runInLab = async (options: LabOptions): Promise<number> => {
   }
   const slot = await takeSlot()
   const kernel = await alone('kernels', () => provideKernel(options.kernel))
-  const { cpus, memory, append, guests, icount, outDirectory, shell } = options
+  const { cpus, memory, append, guests, nics, icount, outDirectory, shell } = options
   const limits: Limits = shell
     ? { total: Number.POSITIVE_INFINITY, quiet: Number.POSITIVE_INFINITY }
     : { total: options.timeout, quiet: options.quietTimeout }
-  const machine = { kernel, cpus, memory, append, guests, icount, outDirectory, terminal: shell }
+  const machine = { kernel, cpus, memory, append, guests, nics, icount, outDirectory, terminal: shell }
   return run(machine, jobFor(options, kernel), consoleFile(slot), limits)
 }
 

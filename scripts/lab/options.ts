@@ -22,6 +22,7 @@ Options:
   --timeout S             seconds for everything (default 1200)
   --quiet-timeout S       seconds without any output (default 120)
   --guests                for guests of its KVM: one CPU, and a clock that ticks all the time
+  --nic NETDEV            a NIC of virtio, on what QEMU's -netdev says, such as user,restrict=on; can be repeated
   --icount                counts instructions instead of time: repeatable, one CPU, slow
   --shell                 an interactive shell instead of COMMAND, without time limits
   --here                  runs COMMAND on this machine itself, which then needs vhost-net
@@ -52,6 +53,7 @@ export interface LabOptions {
   readonly timeout: number
   readonly quietTimeout: number
   readonly guests: boolean
+  readonly nics: readonly string[]
   readonly icount: boolean
   readonly shell: boolean
   readonly here: boolean
@@ -83,6 +85,7 @@ const parse = (args: readonly string[]) => {
         timeout: { type: 'string', default: '1200' },
         'quiet-timeout': { type: 'string', default: '120' },
         guests: { type: 'boolean', default: false },
+        nic: { type: 'string', multiple: true, default: [] },
         icount: { type: 'boolean', default: false },
         shell: { type: 'boolean', default: false },
         here: { type: 'boolean', default: false },
@@ -130,6 +133,7 @@ export const parseOptions = (args: readonly string[]): LabOptions | undefined =>
     timeout: positive('timeout', values.timeout),
     quietTimeout: positive('quiet-timeout', values['quiet-timeout']),
     guests,
+    nics: values.nic,
     icount,
     shell,
     here,

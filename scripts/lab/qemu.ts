@@ -13,6 +13,8 @@ export interface MachineOptions {
   readonly icount: boolean
   /** It runs guests of its own, by KVM. Needs a single CPU. */
   readonly guests: boolean
+  /** What follows each `-netdev` of QEMU, without an id: the machine has a NIC on it. */
+  readonly nics: readonly string[]
   readonly initramfs: string
   readonly outDirectory: string
   /** With a terminal the command talks to a virtconsole, else to two streams. */
@@ -69,6 +71,13 @@ const share = (tag: string, directory: string, access: 'read-only' | 'writable')
   return ['-virtfs', access === 'read-only' ? `${options},readonly=on` : options]
 }
 
+/** Its own driver, virtio_net, is loaded by who uses it. */
+const nic = (netdev: string, index: number): string[] => {
+  const device = `virtio-net-pci,netdev=nic${index},mac=52:54:00:1a:b0:0${index + 1}`
+  // Else QEMU fetches firmware that boots from it.
+  return ['-netdev', `${netdev},id=nic${index}`, '-device', `${device},romfile=`]
+}
+
 export const qemuArguments = (options: MachineOptions): string[] => [
   ...['-M', 'q35', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
   // One thread runs all CPUs in turn. With one for each, QEMU before 8.1 may translate an instruction while another CPU
@@ -85,6 +94,7 @@ export const qemuArguments = (options: MachineOptions): string[] => [
   ...[...socket('console'), '-serial', 'chardev:console'],
   ...[...socket('monitor'), '-mon', 'chardev=monitor,mode=control'],
   ...['-device', 'virtio-serial-pci,id=ports'],
+  ...options.nics.flatMap(nic),
   ...port('control'),
   ...(options.terminal
     ? [...socket('terminal'), '-device', 'virtconsole,bus=ports.0,chardev=terminal']

@@ -14,6 +14,7 @@ const {
   GuestMemoryError,
   InvalidOptionError,
   NetHeaderError,
+  PlugError,
   QueueError,
   StateError,
   SystemCallError,
@@ -36,6 +37,7 @@ const samples: readonly errors.VhostNetError[] = [
   new DeviceError('ERR_DEVICE_NEEDS_RESET', 'the device needs a reset'),
   new NetHeaderError('ERR_HEADER_FRAME', 'gso_size is 0'),
   new BootError('ERR_KERNEL_IMAGE', 'no kernel'),
+  new PlugError('set mtu', new Error('no'), { undone: [], notUndone: [] }),
   new StateError('ERR_CLOSED', 'closed'),
   new UnsupportedError('ERR_PLATFORM', 'not on darwin'),
 ]
