@@ -33,6 +33,9 @@ export const ERROR_CODES = {
   ERR_KERNEL_IMAGE: 'a file is no kernel that this machine can boot',
   ERR_MEMORY_TOO_SMALL: 'a machine has too little memory for its kernel, or its initial RAM disk',
   ERR_PLUG: 'a change to the network failed, or could not be taken back, of what has no code of its own',
+  ERR_LINK_ABSENT: 'there is no network link of that name',
+  ERR_LINK_KIND: 'a network link is of another kind than is asked for',
+  ERR_LINK_TAKEN: "a network link, or a place on it, is somebody else's",
   ERR_PLATFORM: 'this operating system or runtime cannot do it',
   ERR_NO_BINDING: 'the native addon could not be loaded',
 } as const
@@ -152,6 +155,9 @@ function describe(error: unknown): { code: string; message: string; hint?: strin
   return { code: 'code' in error ? String(error.code) : 'ERR_PLUG', message: error.message, context: {} }
 }
 
+/** A network link is not what a plan takes it for: `ERR_LINK_*`. */
+export class LinkError extends VhostNetError {}
+
 /** The platform or the installation cannot do it: `ERR_PLATFORM`, `ERR_NO_BINDING`. */
 export class UnsupportedError extends VhostNetError {}
 
@@ -165,6 +171,7 @@ for (const type of [
   DeviceError,
   NetHeaderError,
   BootError,
+  LinkError,
   PlugError,
   StateError,
   UnsupportedError,

@@ -1,4 +1,5 @@
-// Numbers of rtnetlink: how the kernel is asked about links, addresses and neighbours. UAPI names, Linux 6.18.
+// Numbers of rtnetlink: how the kernel is asked about links, addresses, neighbours and routes. UAPI names, Linux 6.18.
+// Those of queueing disciplines are in pkt-sched.ts.
 
 /** Protocols of an AF_NETLINK socket: `linux/netlink.h`. */
 export const NETLINK = {
@@ -50,6 +51,16 @@ export const RTM = {
   RTM_GETADDR: 22,
   RTM_NEWNEIGH: 28,
   RTM_DELNEIGH: 29,
+  RTM_NEWROUTE: 24,
+  RTM_DELROUTE: 25,
+  RTM_GETROUTE: 26,
+  RTM_NEWQDISC: 36,
+  RTM_DELQDISC: 37,
+  RTM_GETQDISC: 38,
+  RTM_NEWTCLASS: 40,
+  RTM_GETTCLASS: 42,
+  RTM_NEWTFILTER: 44,
+  RTM_GETTFILTER: 46,
 } as const
 
 /** Multicast groups, as bits of `nl_groups`: `linux/rtnetlink.h`. */
@@ -62,14 +73,18 @@ export const IFLA = {
   IFLA_ADDRESS: 1,
   IFLA_IFNAME: 3,
   IFLA_MTU: 4,
+  IFLA_LINK: 5,
   IFLA_MASTER: 10,
   IFLA_WIRELESS: 11,
+  IFLA_PROTINFO: 12,
   IFLA_TXQLEN: 13,
   IFLA_OPERSTATE: 16,
   IFLA_LINKINFO: 18,
   IFLA_NET_NS_PID: 19,
   IFLA_STATS64: 23,
+  IFLA_AF_SPEC: 26,
   IFLA_NET_NS_FD: 28,
+  IFLA_EXT_MASK: 29,
   IFLA_PROMISCUITY: 30,
 } as const
 
@@ -77,6 +92,62 @@ export const IFLA = {
 export const IFLA_INFO = {
   IFLA_INFO_KIND: 1,
   IFLA_INFO_DATA: 2,
+  IFLA_INFO_SLAVE_KIND: 4,
+  IFLA_INFO_SLAVE_DATA: 5,
+} as const
+
+/** IFLA_EXT_MASK: what a listing of bridges has besides; ranges of VLANs as ranges: `linux/rtnetlink.h`. */
+export const RTEXT_FILTER = {
+  RTEXT_FILTER_BRVLAN_COMPRESSED: 1 << 2,
+} as const
+
+/** Attributes in IFLA_INFO_DATA of kind "bridge": `linux/if_link.h`. */
+export const IFLA_BR = {
+  IFLA_BR_VLAN_FILTERING: 7,
+  IFLA_BR_MCAST_SNOOPING: 23,
+  IFLA_BR_VLAN_DEFAULT_PVID: 39,
+} as const
+
+/** Attributes in IFLA_PROTINFO, and in IFLA_INFO_SLAVE_DATA, of a bridge's port: `linux/if_link.h`. */
+export const IFLA_BRPORT = {
+  IFLA_BRPORT_STATE: 1,
+  IFLA_BRPORT_MODE: 4,
+  IFLA_BRPORT_GUARD: 5,
+  IFLA_BRPORT_LEARNING: 8,
+  IFLA_BRPORT_UNICAST_FLOOD: 9,
+  IFLA_BRPORT_MCAST_FLOOD: 27,
+  IFLA_BRPORT_BCAST_FLOOD: 30,
+  IFLA_BRPORT_NEIGH_SUPPRESS: 32,
+  IFLA_BRPORT_ISOLATED: 33,
+} as const
+
+/** IFLA_BRPORT_STATE by number: BR_STATE_* of `linux/if_bridge.h`. */
+export const BR_STATE = ['disabled', 'listening', 'learning', 'forwarding', 'blocking'] as const
+
+/** Attributes in IFLA_AF_SPEC of family AF_BRIDGE: `linux/if_bridge.h`. */
+export const IFLA_BRIDGE = {
+  IFLA_BRIDGE_VLAN_INFO: 2,
+} as const
+
+/** `flags` of `struct bridge_vlan_info`: `linux/if_bridge.h`. */
+export const BRIDGE_VLAN_INFO = {
+  BRIDGE_VLAN_INFO_PVID: 1 << 1,
+  BRIDGE_VLAN_INFO_UNTAGGED: 1 << 2,
+  BRIDGE_VLAN_INFO_RANGE_BEGIN: 1 << 3,
+  BRIDGE_VLAN_INFO_RANGE_END: 1 << 4,
+} as const
+
+/** Attributes in IFLA_INFO_DATA of kinds "macvlan" and "macvtap": `linux/if_link.h`. */
+export const IFLA_MACVLAN = {
+  IFLA_MACVLAN_MODE: 1,
+} as const
+
+/** IFLA_MACVLAN_MODE, enum macvlan_mode, by the names of ip and libvirt: `linux/if_link.h`. */
+export const MACVLAN_MODE = {
+  private: 1,
+  vepa: 2,
+  bridge: 4,
+  passthru: 8,
 } as const
 
 /** Attributes in IFLA_INFO_DATA of kind "tun": `linux/if_link.h`. */
@@ -130,6 +201,7 @@ export const RTNL_LINK_STATS64 = [
 export const NET_DEVICE_FLAGS = {
   IFF_UP: 0x1,
   IFF_RUNNING: 0x40,
+  IFF_ALLMULTI: 0x200,
   IFF_LOWER_UP: 0x10000,
 } as const
 
@@ -170,5 +242,6 @@ export const NUD = {
 export const AF = {
   AF_UNSPEC: 0,
   AF_INET: 2,
+  AF_BRIDGE: 7,
   AF_INET6: 10,
 } as const

@@ -58,6 +58,10 @@ export class NetlinkWriter {
     return this.attribute(type, Uint8Array.of(value))
   }
 
+  u16(type: number, value: number): this {
+    return this.attribute(type, Uint8Array.of(value & 0xff, value >> 8))
+  }
+
   u32(type: number, value: number): this {
     const bytes = new Uint8Array(4)
     viewOf(bytes).setUint32(0, value, true)
@@ -131,18 +135,18 @@ export function parseMessages(datagram: Uint8Array): NetlinkMessage[] {
   return messages
 }
 
-/** The attributes of a message or of a nest, by type; of two of one type the later counts, as in the kernel. */
+/** The attributes of a message or of a nest, by type; of two of one type the later counts, as in the kernel, but for a list. */
 export class NetlinkAttributes {
-  readonly #values: ReadonlyMap<number, Uint8Array>
+  readonly #values: ReadonlyMap<number, Uint8Array[]>
 
-  private constructor(values: ReadonlyMap<number, Uint8Array>) {
+  private constructor(values: ReadonlyMap<number, Uint8Array[]>) {
     this.#values = values
   }
 
   /** @throws {SystemCallError} `EBADMSG` where a length is impossible. */
   static parse(bytes: Uint8Array): NetlinkAttributes {
     const view = viewOf(bytes)
-    const values = new Map<number, Uint8Array>()
+    const values = new Map<number, Uint8Array[]>()
     for (let at = 0; at < bytes.length; ) {
       const left = bytes.length - at
       if (left < attributeHeaderBytes) throw malformed(`${left} bytes where an attribute's header of 4 begins`)
@@ -151,7 +155,10 @@ export class NetlinkAttributes {
       if (length < attributeHeaderBytes || length > left) {
         throw malformed(`attribute ${type} of length ${length}, with ${left} bytes left`)
       }
-      values.set(type, bytes.subarray(at + attributeHeaderBytes, at + length))
+      const value = bytes.subarray(at + attributeHeaderBytes, at + length)
+      const others = values.get(type)
+      if (others === undefined) values.set(type, [value])
+      else others.push(value)
       at += aligned(length)
     }
     return new NetlinkAttributes(values)
@@ -166,12 +173,21 @@ export class NetlinkAttributes {
   }
 
   bytes(type: number): Uint8Array | undefined {
-    return this.#values.get(type)
+    return this.#values.get(type)?.at(-1)
+  }
+
+  /** Every one of this type, in order: some messages list things so. */
+  all(type: number): readonly Uint8Array[] {
+    return this.#values.get(type) ?? []
   }
 
   /** @throws {SystemCallError} `EBADMSG` where the attribute is shorter than its value, as in all readers below. */
   u8(type: number): number | undefined {
     return this.#fixed(type, 1)?.getUint8(0)
+  }
+
+  u16(type: number): number | undefined {
+    return this.#fixed(type, 2)?.getUint16(0, true)
   }
 
   u32(type: number): number | undefined {
@@ -186,19 +202,19 @@ export class NetlinkAttributes {
 
   /** Text up to its first NUL. */
   string(type: number): string | undefined {
-    const bytes = this.#values.get(type)
+    const bytes = this.bytes(type)
     if (bytes === undefined) return undefined
     const end = bytes.indexOf(0)
     return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString()
   }
 
   nested(type: number): NetlinkAttributes | undefined {
-    const bytes = this.#values.get(type)
+    const bytes = this.bytes(type)
     return bytes && NetlinkAttributes.parse(bytes)
   }
 
   #fixed(type: number, length: number): DataView | undefined {
-    const bytes = this.#values.get(type)
+    const bytes = this.bytes(type)
     if (bytes === undefined) return undefined
     if (bytes.length < length) throw malformed(`attribute ${type} of ${bytes.length} bytes, not ${length}`)
     return viewOf(bytes)

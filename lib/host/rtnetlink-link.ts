@@ -7,7 +7,9 @@ import {
   IF_OPER,
   IFLA,
   IFLA_INFO,
+  IFLA_MACVLAN,
   IFLA_TUN,
+  MACVLAN_MODE,
   NET_DEVICE_FLAGS,
   NLM_F,
   RTNL_LINK_STATS64,
@@ -16,10 +18,27 @@ import {
 import { IFF } from '../abi/tun.ts'
 import { formatMac, parseMac } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
-import { checkInteger } from '../options.ts'
+import { checkBoolean, checkInteger } from '../options.ts'
 import { checkIfname } from './ifname.ts'
 import { type NetlinkAttributes, type NetlinkMessage, NetlinkWriter, parsePayload } from './netlink-message.ts'
-import { ACK, CREATE, checkIndex, linkSubject, MAX_INDEX, present, type RtnetlinkRequest } from './rtnetlink-request.ts'
+import {
+  type BridgeInfo,
+  type BridgePortInfo,
+  type BridgeSettings,
+  decodeBridge,
+  decodeBridgePort,
+  writeBridgeSettings,
+} from './rtnetlink-bridge.ts'
+import {
+  ACK,
+  CREATE,
+  checkIndex,
+  ifinfomsg,
+  linkSubject,
+  MAX_INDEX,
+  present,
+  type RtnetlinkRequest,
+} from './rtnetlink-request.ts'
 
 /** RFC 2863's state of a link, spelled as in `/sys/class/net/…/operstate`. Many virtual links stay `'unknown'`. */
 export type Operstate = (typeof IF_OPER)[number]
@@ -48,6 +67,12 @@ export interface TunInfo {
   group?: number
 }
 
+/**
+ * Who a macvtap talks to: `bridge` to others on its link below at once, `vepa` by way of the switch, which has to send back,
+ * `private` not at all; `passthru` has the link below to itself.
+ */
+export type MacvtapMode = keyof typeof MACVLAN_MODE
+
 /** A network interface, as RTM_NEWLINK describes it. */
 export interface Link {
   /** Its number, unique in its network namespace while it exists; 1..2³¹ − 1. */
@@ -68,6 +93,8 @@ export interface Link {
   mac?: string
   /** Index of the bridge, bond or vrf it is in. */
   master?: number
+  /** Index of the link that it is on, or of a veth's peer, perhaps in another network namespace: IFLA_LINK. */
+  link?: number
   /** Packets the default queueing discipline may hold; for a tap also the size of its queues. */
   txqlen: number
   /** How many have asked for promiscuous mode. */
@@ -76,6 +103,12 @@ export interface Link {
   kind?: string
   /** Of kind `'tun'` only. */
   tun?: TunInfo
+  /** Of kind `'bridge'` only. */
+  bridge?: BridgeInfo
+  /** Of a bridge's port only. */
+  bridge_port?: BridgePortInfo
+  /** Of kind `'macvtap'` only; undefined of one in a mode that is not listed there. */
+  macvtap?: { mode: MacvtapMode | undefined }
   stats: LinkStats
 }
 
@@ -83,6 +116,8 @@ export interface Link {
 export interface LinkSettings {
   /** Switches it on or off: IFF_UP. */
   up?: boolean
+  /** Takes all multicast in: IFF_ALLMULTI. */
+  allmulticast?: boolean
   /** Bytes, 68..65535; the driver's range is often narrower. */
   mtu?: number
   /** `'52:54:00:12:34:56'`; not a group address. */
@@ -105,7 +140,14 @@ export type NewLink = {
   /** Bytes, 68..65535. Default: the driver's, usually 1500. */
   mtu?: number
 } & (
-  | { kind: 'bridge' | 'dummy' }
+  | { kind: 'dummy' }
+  | ({ kind: 'bridge' } & BridgeSettings)
+  | {
+      kind: 'macvtap'
+      /** Index of the link that it is on. */
+      link: number
+      mode: MacvtapMode
+    }
   | {
       kind: 'veth'
       /** The other end's name. */
@@ -119,15 +161,6 @@ export type LinkKey = { ifname: string } | { index: number }
 const maxU32 = 2 ** 32 - 1
 // ETH_MIN_MTU and ETH_MAX_MTU, linux/if_ether.h.
 const mtuRange = [68, 65535] as const
-
-function ifinfomsg({ index = 0, flags = 0, change = 0 } = {}): Uint8Array {
-  const bytes = new Uint8Array(16)
-  const view = new DataView(bytes.buffer)
-  view.setInt32(4, index, true)
-  view.setUint32(8, flags, true)
-  view.setUint32(12, change, true)
-  return bytes
-}
 
 /** RTM_GETLINK of one link. @throws {InvalidOptionError} `ERR_OPTION_TYPE`, `ERR_OPTION_RANGE`, as all below */
 export function getLinkRequest(key: LinkKey): RtnetlinkRequest {
@@ -149,21 +182,25 @@ export function listLinksRequest(): RtnetlinkRequest {
 
 /** RTM_SETLINK. */
 export function setLinkRequest(index: number, settings: LinkSettings): RtnetlinkRequest {
-  const { up, master, ifname, txqlen, netns } = settings
+  const { master, ifname, txqlen, netns } = settings
   const subject = linkSubject(checkIndex(index))
-  if (up !== undefined && typeof up !== 'boolean') {
-    throw new InvalidOptionError('ERR_OPTION_TYPE', 'up', `expected a boolean, received ${typeof up}`)
-  }
-  const flags = up === true ? NET_DEVICE_FLAGS.IFF_UP : 0
-  const body = new NetlinkWriter().struct(
-    ifinfomsg({ index, flags, change: up === undefined ? 0 : NET_DEVICE_FLAGS.IFF_UP }),
-  )
+  const body = new NetlinkWriter().struct(ifinfomsg({ index, ...changedFlags(settings) }))
   if (ifname !== undefined) body.string(IFLA.IFLA_IFNAME, checkIfname(ifname))
   writeMacAndMtu(body, settings)
   if (master !== undefined) body.u32(IFLA.IFLA_MASTER, master === null ? 0 : checkIndex(master, 'master'))
   if (txqlen !== undefined) body.u32(IFLA.IFLA_TXQLEN, checkInteger(txqlen, 'txqlen', 0, maxU32))
   if (netns !== undefined) writeNetns(body, netns)
   return { name: 'RTM_SETLINK', flags: ACK, body, ...subject }
+}
+
+function changedFlags({ up, allmulticast }: LinkSettings): { flags: number; change: number } {
+  const { IFF_UP, IFF_ALLMULTI } = NET_DEVICE_FLAGS
+  const given = [
+    { flag: IFF_UP, on: up === undefined ? undefined : checkBoolean(up, 'up') },
+    { flag: IFF_ALLMULTI, on: allmulticast === undefined ? undefined : checkBoolean(allmulticast, 'allmulticast') },
+  ].filter(({ on }) => on !== undefined)
+  const sum = (flags: typeof given): number => flags.reduce((all, { flag }) => all | flag, 0)
+  return { flags: sum(given.filter(({ on }) => on)), change: sum(given) }
 }
 
 function writeMacAndMtu(body: NetlinkWriter, { mac, mtu }: { mac?: string; mtu?: number }): void {
@@ -179,17 +216,30 @@ function writeNetns(body: NetlinkWriter, netns: NonNullable<LinkSettings['netns'
 /** RTM_NEWLINK, of a link that does not exist. */
 export function addLinkRequest(link: NewLink): RtnetlinkRequest {
   const ifname = checkIfname(link.ifname)
-  const peer = link.kind === 'veth' ? checkIfname(link.peer, 'peer') : undefined
   const body = new NetlinkWriter().struct(ifinfomsg()).string(IFLA.IFLA_IFNAME, ifname)
   writeMacAndMtu(body, link)
+  if (link.kind === 'macvtap') body.u32(IFLA.IFLA_LINK, checkIndex(link.link, 'link'))
   body.nest(IFLA.IFLA_LINKINFO, (info) => {
     info.string(IFLA_INFO.IFLA_INFO_KIND, link.kind)
-    if (peer === undefined) return
-    info.nest(IFLA_INFO.IFLA_INFO_DATA, (data) =>
-      data.nest(VETH_INFO.VETH_INFO_PEER, (end) => end.struct(ifinfomsg()).string(IFLA.IFLA_IFNAME, peer)),
-    )
+    if (link.kind !== 'dummy') info.nest(IFLA_INFO.IFLA_INFO_DATA, (data) => writeKind(data, link))
   })
   return { name: 'RTM_NEWLINK', flags: CREATE, body, subject: `${link.kind} ${ifname}`, context: { ifname } }
+}
+
+function writeKind(data: NetlinkWriter, link: Exclude<NewLink, { kind: 'dummy' }>): void {
+  if (link.kind === 'bridge') writeBridgeSettings(data, link)
+  else if (link.kind === 'macvtap') data.u32(IFLA_MACVLAN.IFLA_MACVLAN_MODE, MACVLAN_MODE[checkMacvtapMode(link.mode)])
+  else {
+    const peer = checkIfname(link.peer, 'peer')
+    data.nest(VETH_INFO.VETH_INFO_PEER, (end) => end.struct(ifinfomsg()).string(IFLA.IFLA_IFNAME, peer))
+  }
+}
+
+/** @throws {InvalidOptionError} `ERR_OPTION_RANGE` */
+export function checkMacvtapMode(value: unknown, option = 'mode'): MacvtapMode {
+  if (typeof value === 'string' && Object.hasOwn(MACVLAN_MODE, value)) return value as MacvtapMode
+  const problem = `must be one of ${Object.keys(MACVLAN_MODE).join(', ')}, not ${String(value)}`
+  throw new InvalidOptionError('ERR_OPTION_RANGE', option, problem)
 }
 
 /** RTM_DELLINK. */
@@ -212,7 +262,10 @@ export function decodeLink({ payload }: NetlinkMessage): Link | undefined {
   const master = attributes.u32(IFLA.IFLA_MASTER) ?? 0
   const info = attributes.nested(IFLA.IFLA_LINKINFO)
   const kind = info?.string(IFLA_INFO.IFLA_INFO_KIND)
-  const data = kind === 'tun' ? info?.nested(IFLA_INFO.IFLA_INFO_DATA) : undefined
+  const data = info?.nested(IFLA_INFO.IFLA_INFO_DATA)
+  const link = attributes.u32(IFLA.IFLA_LINK)
+  const port =
+    info?.string(IFLA_INFO.IFLA_INFO_SLAVE_KIND) === 'bridge' ? info.nested(IFLA_INFO.IFLA_INFO_SLAVE_DATA) : undefined
   return {
     index: view.getInt32(4, true),
     ifname: present(attributes.string(IFLA.IFLA_IFNAME), 'IFLA_IFNAME'),
@@ -224,10 +277,14 @@ export function decodeLink({ payload }: NetlinkMessage): Link | undefined {
     mtu: present(attributes.u32(IFLA.IFLA_MTU), 'IFLA_MTU'),
     ...(address !== undefined && address.length > 0 && { mac: formatMac(address) }),
     ...(master !== 0 && { master }),
+    ...(link !== undefined && { link }),
     txqlen: present(attributes.u32(IFLA.IFLA_TXQLEN), 'IFLA_TXQLEN'),
     promiscuity: present(attributes.u32(IFLA.IFLA_PROMISCUITY), 'IFLA_PROMISCUITY'),
     ...(kind !== undefined && { kind }),
-    ...(data !== undefined && { tun: decodeTun(data) }),
+    ...(kind === 'tun' && data !== undefined && { tun: decodeTun(data) }),
+    ...(kind === 'bridge' && data !== undefined && { bridge: decodeBridge(data) }),
+    ...(kind === 'macvtap' && data !== undefined && { macvtap: { mode: decodeMacvtapMode(data) } }),
+    ...(port !== undefined && { bridge_port: decodeBridgePort(port) }),
     stats: decodeStats(attributes),
   }
 }
@@ -248,6 +305,11 @@ function decodeTun(data: NetlinkAttributes): TunInfo {
     ...(owner !== undefined && { owner }),
     ...(group !== undefined && { group }),
   }
+}
+
+function decodeMacvtapMode(data: NetlinkAttributes): MacvtapMode | undefined {
+  const mode = data.u32(IFLA_MACVLAN.IFLA_MACVLAN_MODE)
+  return (Object.keys(MACVLAN_MODE) as MacvtapMode[]).find((name) => MACVLAN_MODE[name] === mode)
 }
 
 function decodeStats(attributes: NetlinkAttributes): LinkStats {

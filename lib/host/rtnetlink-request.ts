@@ -48,3 +48,14 @@ export function present<T>(value: T | undefined, name: string): T {
   if (value === undefined) throw malformed(`no ${name}`)
   return value
 }
+
+/** `struct ifinfomsg`, with which every message about a link begins. */
+export function ifinfomsg({ family = 0, index = 0, flags = 0, change = 0 } = {}): Uint8Array {
+  const bytes = new Uint8Array(16)
+  const view = new DataView(bytes.buffer)
+  view.setUint8(0, family)
+  view.setInt32(4, index, true)
+  view.setUint32(8, flags, true)
+  view.setUint32(12, change, true)
+  return bytes
+}
