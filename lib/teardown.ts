@@ -25,13 +25,10 @@ export class Teardown {
       try {
         step()
       } catch (error) {
-        // A step may be a stack of its own.
-        if (error instanceof AggregateError) errors.push(...error.errors)
-        else errors.push(error)
+        errors.push(error)
       }
     }
-    if (errors.length === 1) throw errors[0]
-    if (errors.length > 1) throw new AggregateError(errors, `${errors.length} steps of closing failed`)
+    throwAll(errors)
   }
 
   /** Runs all steps because `error` happened, and returns what is to be thrown. */
@@ -43,6 +40,42 @@ export class Teardown {
       return new AggregateError([error, further], `${String(error)} (and undoing what preceded it failed too)`)
     }
   }
+}
+
+/** The same with steps that may take time, each awaited before the next. */
+export class AsyncTeardown {
+  readonly #steps: (() => void | Promise<void>)[] = []
+
+  /** Registers what undoes the thing just done. */
+  add(step: () => void | Promise<void>): void {
+    this.#steps.push(step)
+  }
+
+  /** Registers the close of an object just made, and returns it. */
+  own<T extends { close(): void }>(object: T): T {
+    this.add(() => object.close())
+    return object
+  }
+
+  /** Runs all steps, newest first, and forgets them. Rejects as {@link Teardown.run} throws. */
+  async run(): Promise<void> {
+    const errors: unknown[] = []
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        await step()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    throwAll(errors)
+  }
+}
+
+function throwAll(failures: readonly unknown[]): void {
+  // A step may be a stack of its own.
+  const errors = failures.flatMap((error) => (error instanceof AggregateError ? error.errors : [error]))
+  if (errors.length === 1) throw errors[0]
+  if (errors.length > 1) throw new AggregateError(errors, `${errors.length} steps of closing failed`)
 }
 
 /**

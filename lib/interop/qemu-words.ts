@@ -55,8 +55,8 @@ export class QemuWords {
     throw this.error('ERR_OPTION_RANGE', name, `must be an integer, not '${text}'`)
   }
 
-  /** Open files, as `3:4:5`. @throws {InvalidOptionError} `ERR_OPTION_RANGE` */
-  takeFds(name: string): number[] | undefined {
+  /** Several, as `3:4:5`. @throws {InvalidOptionError} `ERR_OPTION_RANGE` */
+  takeIntegers(name: string): number[] | undefined {
     return this.take(name)
       ?.split(':')
       .map((fd) => this.integer(name, fd))

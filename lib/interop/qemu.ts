@@ -6,6 +6,8 @@ import type { BackingOptions } from '../memory/index.ts'
 import type { FeatureOptions } from '../net/index.ts'
 import type { VirtioNetOptions } from '../nic.ts'
 import { unknownOption } from '../options.ts'
+import { placesOf } from './netdev-places.ts'
+import type { PlugWords } from './plug-words.ts'
 import { QemuWords } from './qemu-words.ts'
 
 /** A NIC that QEMU's words describe, to be opened and put into a machine. */
@@ -15,6 +17,8 @@ export interface QemuNic {
   transport: 'pci' | 'mmio'
   /** MSI-X vectors; the transport's default where it is not given. */
   vectors?: number
+  /** Where its tap is to be plugged in: {@link plug} checks and does it. */
+  plug?: PlugWords['where']
   /** All that {@link VirtioNet.open} takes but for the memory. Ranges of values are checked there. */
   options: Omit<VirtioNetOptions, 'memory'>
 }
@@ -23,6 +27,8 @@ interface Netdev {
   id: string
   /** As many as the machine has processors, or as there are fds. */
   queues: number | undefined
+  /** A Linux bridge. */
+  br: string | undefined
   backend: VirtioNetOptions['backend']
 }
 
@@ -142,14 +148,25 @@ export function parseSmp(text: string): number {
   return cpus
 }
 
+/** What is known of the machine whose NICs they are. */
+export interface NicSurroundings {
+  /** What `queues` is where it is not given, or is `per-vcpu`: a queue pair for each processor. */
+  smp: number
+  /** What follows each `--plug`, which QEMU does not have: where a netdev is plugged in. */
+  plugs?: readonly string[]
+}
+
 /**
  * NICs in the order of their devices.
  * @param netdevs what follows each `-netdev`
  * @param devices what follows each `-device`
- * @param machine.smp what `queues` is where it is not given, or is `per-vcpu`: a queue pair for each processor
  * @throws {InvalidOptionError} `ERR_OPTION_*`, with the place of what is wrong: `'netdev[n0].queues'`
  */
-export function parseNics(netdevs: readonly string[], devices: readonly string[], { smp }: { smp: number }): QemuNic[] {
+export function parseNics(
+  netdevs: readonly string[],
+  devices: readonly string[],
+  { smp, plugs = [] }: NicSurroundings,
+): QemuNic[] {
   const found = new Map<string, Netdev>()
   for (const text of netdevs) {
     const netdev = parseNetdev(text)
@@ -157,6 +174,7 @@ export function parseNics(netdevs: readonly string[], devices: readonly string[]
     found.set(netdev.id, netdev)
   }
   assertDistinctTaps([...found.values()])
+  const places = placesOf([...found.values()], plugs)
   const ids = new Set<string>()
   const used = new Set<string>()
   const nics = devices.map((text) => {
@@ -167,7 +185,7 @@ export function parseNics(netdevs: readonly string[], devices: readonly string[]
     if (netdev === undefined) throw missingNetdev(device.netdev, [...found.keys()])
     if (used.has(netdev.id)) throw conflict(`device[${netdev.id}]`, 'there are two devices with this netdev')
     used.add(netdev.id)
-    return join(netdev, device, smp)
+    return join(netdev, device, places.get(netdev.id), smp)
   })
   const idle = [...found.keys()].find((id) => !used.has(id))
   if (idle !== undefined) {
@@ -176,11 +194,17 @@ export function parseNics(netdevs: readonly string[], devices: readonly string[]
   return nics
 }
 
-function join({ id, queues, backend }: Netdev, { transport, vectors, settings }: Device, smp: number): QemuNic {
+function join(
+  { id, queues, backend }: Netdev,
+  { transport, vectors, settings }: Device,
+  plug: PlugWords['where'] | undefined,
+  smp: number,
+): QemuNic {
   return {
     id,
     transport,
     ...(vectors === undefined ? {} : { vectors }),
+    ...(plug === undefined ? {} : { plug }),
     options: { ...settings, queuePairs: queues ?? backend.fds?.length ?? smp, backend },
   }
 }
@@ -232,12 +256,14 @@ function parseNetdev(text: string): Netdev {
       throw words.error('ERR_OPTION_CONFLICT', name, 'and fds exclude each other', 'Each fd is a queue of its tap.')
     }
   }
+  const br = words.take('br')
   const sndbuf = parseSize(words, 'sndbuf', 'B')
   const poll_us = words.takeInteger('poll-us')
   words.end()
   return {
     id,
     queues,
+    br,
     backend: {
       ...(fds === undefined ? { tap: { ifname: ifname ?? 'tap%d' } } : { fds }),
       ...(vhostfds === undefined ? {} : { vhostfds }),
@@ -266,19 +292,18 @@ function refuseScripts(words: QemuWords): void {
       'ERR_OPTION_RANGE',
       name,
       `must be no, not '${value}'`,
-      'No script is run: make the tap before, plug it in, and name it by ifname=.',
+      'No script is run: br= and --plug say where the tap is plugged in.',
     )
   }
-  for (const name of ['helper', 'br']) {
-    if (words.take(name) === undefined) continue
-    const hint = 'Make a tap, add it to the bridge, and name it by ifname=.'
-    throw words.error('ERR_OPTION_RANGE', name, 'nothing is run that would open a tap on a bridge', hint)
+  if (words.take('helper') !== undefined) {
+    const hint = 'Run this as root with br=, or make a tap, add it to the bridge, and name it by ifname=.'
+    throw words.error('ERR_OPTION_RANGE', 'helper', 'nothing is run that would open a tap on a bridge', hint)
   }
 }
 
 function takeFds(words: QemuWords, one: string, several: string): number[] | undefined {
   const single = words.takeInteger(one)
-  const all = words.takeFds(several)
+  const all = words.takeIntegers(several)
   if (single === undefined) return all
   if (all !== undefined) throw words.error('ERR_OPTION_CONFLICT', one, `and ${several} exclude each other`)
   return [single]

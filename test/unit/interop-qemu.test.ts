@@ -192,7 +192,7 @@ describe("QEMU's words for a NIC", () => {
       netdev('vhostforce=off', 'ERR_OPTION_RANGE', 'vhost', /must be on/)
       netdev('script=/etc/qemu-ifup', 'ERR_OPTION_RANGE', 'script', /must be no.*\n.*No script is run/)
       netdev('downscript=x', 'ERR_OPTION_RANGE', 'downscript', /must be no/)
-      netdev('br=br0', 'ERR_OPTION_RANGE', 'br', /add it to the bridge/)
+      netdev('helper=/bin/h', 'ERR_OPTION_RANGE', 'helper', /br=/)
       device('mrg_rxbuf=off', 'ERR_OPTION_RANGE', 'mrg_rxbuf', /must be on: mergeable/)
       device('packed=on', 'ERR_OPTION_RANGE', 'packed', /must be off: vhost-net has split rings only/)
       device('rss=on', 'ERR_OPTION_RANGE', 'rss', /must be off/)
