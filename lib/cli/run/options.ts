@@ -1,9 +1,9 @@
 // The command line of `vhost-net run`.
 
 import { parseArgs } from 'node:util'
-import { InvalidOptionError } from '../../errors.ts'
-import { nearest, parseMemory, parseNics, parseSmp, type QemuNic } from '../../interop/index.ts'
+import { parseMemory, parseNics, parseSmp, type QemuNic } from '../../interop/index.ts'
 import type { VmMemoryOptions } from '../../vmm/index.ts'
+import { assertKnown, withUsage } from '../arguments.ts'
 import { UsageError } from '../command.ts'
 import { EXIT_CODES } from './exit-codes.ts'
 
@@ -31,8 +31,12 @@ Options:
   --smp N          processors, 1..64: cores of one socket (default ${defaults.smp})
   --memory SIZE[,share=on][,hugetlb=on[,hugetlbsize=2M|1G]][,prealloc=on]
                    512M, 2G; MiB without a suffix (default ${defaults.memory})
-  --netdev tap,id=ID[,ifname=NAME][,queues=N|per-vcpu][,sndbuf=SIZE][,poll-us=N][,fds=…][,vhostfds=…]
-                   a tap, made where it does not exist, and then switched on; a queue pair for each processor by default
+  --netdev tap,id=ID[,ifname=NAME][,br=BRIDGE][,queues=N|per-vcpu][,sndbuf=SIZE][,poll-us=N][,fds=…][,vhostfds=…]
+                   a tap, made where it does not exist, and then switched on; a queue pair for each processor by default;
+                   br is a Linux bridge to plug it into
+  --plug WHERE[,netdev=ID]
+                   where the tap is plugged in while the guest runs; \`vhost-net plug --help\` has all that can be said:
+                   bridge:br0,vlan=7  ovs:br-int,iface-id=UUID,tag=7  macvtap:eth0,mode=bridge  route:192.0.2.1/24
   --device virtio-net-pci|virtio-net-device,netdev=ID[,mac=MAC][,host_mtu=N][,vectors=N][,csum=off]…
                    a NIC on it, over PCI or MMIO; further words as in QEMU
   --json           events on stdout, one JSON object a line, what the guest writes among them
@@ -52,23 +56,13 @@ const known = {
   memory: text,
   netdev: texts,
   device: texts,
+  plug: texts,
   json: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h' },
 } as const
 
-/** Node.js names an unknown option too, but not what was meant. */
-function assertKnown(args: readonly string[]): void {
-  const { tokens } = parseArgs({ args: [...args], options: known, strict: false, tokens: true })
-  for (const token of tokens) {
-    if (token.kind !== 'option' || Object.hasOwn(known, token.name)) continue
-    const near = nearest(token.name, Object.keys(known))
-    const hint = near === undefined ? '' : `: did you mean '--${near}'?`
-    throw new UsageError(`unknown option '${token.rawName}'${hint}`, usage)
-  }
-}
-
 function parse(args: readonly string[]): RunOptions | undefined {
-  assertKnown(args)
+  assertKnown(args, known, usage)
   const { values } = parseArgs({ args: [...args], options: known })
   if (values.help) return undefined
   if (values.kernel === undefined) throw new UsageError('--kernel is missing', usage)
@@ -79,19 +73,12 @@ function parse(args: readonly string[]): RunOptions | undefined {
     append: values.append ?? defaults.append,
     smp,
     memory: parseMemory(values.memory ?? defaults.memory),
-    nics: parseNics(values.netdev, values.device, { smp }),
+    nics: parseNics(values.netdev, values.device, { smp, plugs: values.plug }),
     json: values.json,
   }
 }
 
 /** Undefined where only the help is wanted. @throws {UsageError} naming the option */
 export function parseOptions(args: readonly string[]): RunOptions | undefined {
-  try {
-    return parse(args)
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-    if (error instanceof InvalidOptionError) throw new UsageError(`--${error.message}`, usage, error)
-    if (code.startsWith('ERR_PARSE_ARGS_')) throw new UsageError((error as Error).message, usage, error)
-    throw error
-  }
+  return withUsage(usage, () => parse(args))
 }
