@@ -36,6 +36,17 @@ export const ERROR_CODES = {
   ERR_LINK_ABSENT: 'there is no network link of that name',
   ERR_LINK_KIND: 'a network link is of another kind than is asked for',
   ERR_LINK_TAKEN: "a network link, or a place on it, is somebody else's",
+  ERR_OVSDB_UNREACHABLE: 'no OVSDB server could be reached',
+  ERR_OVSDB_TLS: 'an OVSDB server and this client do not trust each other, or a file for that cannot be read',
+  ERR_OVSDB_PROTOCOL: 'what an OVSDB server sent is not OVSDB',
+  ERR_OVSDB_LOST: 'the connection to an OVSDB server ended while an answer was owed',
+  ERR_OVSDB_TIMEOUT: 'an OVSDB server did not answer in time',
+  ERR_OVSDB_REFUSED: 'an OVSDB server refused a request, or an operation of a transaction',
+  ERR_OVS_BRIDGE: 'the switch has no such bridge',
+  ERR_OVS_TAKEN: 'the switch has a port, or a bridge, of that name, which is not to be touched',
+  ERR_OVS_PORT: 'the switch could not make a port of the link',
+  ERR_OVS_TIMEOUT: 'the switch did not take a change in time',
+  ERR_OVN_UNBOUND: 'OVN did not bind a port in time',
   ERR_PLATFORM: 'this operating system or runtime cannot do it',
   ERR_NO_BINDING: 'the native addon could not be loaded',
 } as const
@@ -158,6 +169,12 @@ function describe(error: unknown): { code: string; message: string; hint?: strin
 /** A network link is not what a plan takes it for: `ERR_LINK_*`. */
 export class LinkError extends VhostNetError {}
 
+/** A database of Open vSwitch or OVN could not be asked, or refused: `ERR_OVSDB_*`. */
+export class OvsdbError extends VhostNetError {}
+
+/** Open vSwitch or OVN did not do what it was asked to: `ERR_OVS_*`, `ERR_OVN_UNBOUND`. */
+export class OvsError extends VhostNetError {}
+
 /** The platform or the installation cannot do it: `ERR_PLATFORM`, `ERR_NO_BINDING`. */
 export class UnsupportedError extends VhostNetError {}
 
@@ -173,6 +190,8 @@ for (const type of [
   BootError,
   LinkError,
   PlugError,
+  OvsdbError,
+  OvsError,
   StateError,
   UnsupportedError,
 ]) {

@@ -4,7 +4,7 @@ import { parseMac } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
 import { checkIfname } from '../host/ifname.ts'
 import { checkBoolean, checkInteger, checkObject, checkString } from '../options.ts'
-import { DEFAULT_REMOTE, parseRemote } from './ovsdb/remote.ts'
+import { checkDatabase, DATABASE_KEYS, type Database, type OvsdbOptions } from './ovsdb/options.ts'
 
 /** What is plugged in: a tap, or any other link that exists. */
 export interface PluggedLink {
@@ -13,23 +13,6 @@ export interface PluggedLink {
   readonly mac: string
   /** Asked of the switch as `mtu_request`. Undefined: left as it is. */
   readonly mtu?: number | undefined
-}
-
-/** Files in PEM, as ovs-vsctl's `--private-key`, `--certificate` and `--ca-cert`. */
-export interface OvsdbTls {
-  readonly privateKey: string
-  readonly certificate: string
-  readonly caCert: string
-}
-
-/** Where the database of a switch is. */
-export interface OvsdbOptions {
-  /** `unix:PATH`, `tcp:IP:PORT` or `ssl:IP:PORT`. Default `unix:/run/openvswitch/db.sock`. */
-  readonly db?: string
-  /** Needed by `ssl:`. */
-  readonly tls?: OvsdbTls
-  /** How long the switch may take for what is asked of it, in milliseconds. Default 10000. */
-  readonly timeoutMs?: number
 }
 
 export const VLAN_MODES = ['access', 'trunk', 'native-tagged', 'native-untagged', 'dot1q-tunnel'] as const
@@ -62,7 +45,6 @@ export interface OvsOptions extends OvsdbOptions {
   readonly ovn?: boolean
 }
 
-const DATABASE_KEYS = ['db', 'tls', 'timeoutMs'] as const
 const PORT_KEYS = [
   'bridge',
   'ifaceId',
@@ -82,32 +64,6 @@ const MAX_VLAN = 4095
 const MAX_INTEGER = 2 ** 31 - 1
 /** The schema's range of `mtu_request`. */
 const MTU = { least: 68, most: 65_535 } as const
-const DEFAULT_TIMEOUT_MS = 10_000
-
-/** @throws {InvalidOptionError} `ERR_OPTION_*` */
-export function checkDatabase(value: unknown, path = 'ovs'): Required<Omit<OvsdbOptions, 'tls'>> & OvsdbOptions {
-  const { db, tls, timeoutMs } = checkObject(value, DATABASE_KEYS, path)
-  const remote = checkString(db, `${path}.db`, DEFAULT_REMOTE)
-  const { kind } = parseRemote(remote, `${path}.db`)
-  if ((kind === 'ssl') !== (tls !== undefined)) {
-    const problem = kind === 'ssl' ? `is needed for ${remote}` : `is only for a remote that is ssl:, not ${remote}`
-    throw new InvalidOptionError('ERR_OPTION_CONFLICT', `${path}.tls`, problem)
-  }
-  return {
-    db: remote,
-    timeoutMs: checkInteger(timeoutMs, `${path}.timeoutMs`, 1, MAX_INTEGER, DEFAULT_TIMEOUT_MS),
-    ...(tls === undefined ? {} : { tls: checkTls(tls, `${path}.tls`) }),
-  }
-}
-
-function checkTls(value: unknown, path: string): OvsdbTls {
-  const files = checkObject(value, ['privateKey', 'certificate', 'caCert'], path)
-  return {
-    privateKey: checkString(files.privateKey, `${path}.privateKey`),
-    certificate: checkString(files.certificate, `${path}.certificate`),
-    caCert: checkString(files.caCert, `${path}.caCert`),
-  }
-}
 
 /** @throws {InvalidOptionError} `ERR_OPTION_*` */
 export function checkLink(value: unknown, path = ''): PluggedLink {
@@ -120,7 +76,7 @@ export function checkLink(value: unknown, path = ''): PluggedLink {
 }
 
 /** @throws {InvalidOptionError} `ERR_OPTION_*` */
-export function checkOvsOptions(value: unknown, path = 'ovs'): OvsOptions & ReturnType<typeof checkDatabase> {
+export function checkOvsOptions(value: unknown, path = 'ovs'): OvsOptions & Database {
   const given = checkObject(value, PORT_KEYS, path)
   const at = (key: string): string => `${path}.${key}`
   checkIfname(given.bridge, at('bridge'))

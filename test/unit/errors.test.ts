@@ -16,6 +16,8 @@ const {
   LinkError,
   NetHeaderError,
   PlugError,
+  OvsdbError,
+  OvsError,
   QueueError,
   StateError,
   SystemCallError,
@@ -40,6 +42,8 @@ const samples: readonly errors.VhostNetError[] = [
   new NetHeaderError('ERR_HEADER_FRAME', 'gso_size is 0'),
   new BootError('ERR_KERNEL_IMAGE', 'no kernel'),
   new PlugError('set mtu', new Error('no'), { undone: [], notUndone: [] }),
+  new OvsdbError('ERR_OVSDB_LOST', 'gone'),
+  new OvsError('ERR_OVS_BRIDGE', 'no br0'),
   new StateError('ERR_CLOSED', 'closed'),
   new UnsupportedError('ERR_PLATFORM', 'not on darwin'),
 ]
