@@ -1,19 +1,17 @@
 // A link as a port of a Linux bridge: what `ip link set … master`, `bridge link` and `bridge vlan` would do.
 
-import { formatMac, parseMac } from '../address.ts'
 import { InvalidOptionError, LinkError } from '../errors.ts'
 import type { BridgeVlan, Link, NewBridgeVlan, RtNetlink } from '../host/rtnetlink.ts'
 import { Teardown } from '../teardown.ts'
 import { type BridgeOptions, checkBridgeOptions, describeVlans, vlansOf } from './bridge-options.ts'
-import { findLink, mtuStep, netlinkStep, upStep, whileThere, withNetlink } from './link-steps.ts'
-import { checkLink, type PluggedLink } from './ovs-options.ts'
+import { findLink, mtuStep, netlinkStep, tapMacStep, upStep, whileThere, withNetlink } from './link-steps.ts'
+import { checkLink, type PluggedLink } from './plugged-link.ts'
 import type { Step } from './step.ts'
 
 export type { BridgeOptions, BridgeVlanOptions } from './bridge-options.ts'
 
 /**
- * The steps that make a link a port of a bridge. A tap gets `fe` as its address's first byte, as libvirt gives it: a bridge
- * has the lowest address of its ports, and is not to have a guest's. Without `mtu` the link gets the bridge's; with a lower
+ * The steps that make a link a port of a bridge. Without `mtu` the link gets the bridge's; with a lower
  * one than that, a bridge whose MTU nobody has set follows, as the kernel has it.
  *
  * Checks what can be checked now; the link itself may come later.
@@ -31,10 +29,9 @@ export async function planBridge(link: PluggedLink, options: BridgeOptions): Pro
     const port = netlink.getLink({ ifname })
     if (port !== undefined) checkPort(netlink, port, found)
   })
-  const tapMac = formatMac(Uint8Array.of(0xfe, ...parseMac(mac, 'mac').subarray(1)))
   const mtuText = `set the MTU of '${ifname}' to ${mtu ?? `that of bridge '${bridge}'`}`
   const steps = [
-    macStep(ifname, tapMac),
+    tapMacStep(ifname, mac),
     mtuStep(ifname, mtuText, (netlink) => mtu ?? checkBridge(netlink, bridge).mtu),
     portStep(ifname, bridge),
   ]
@@ -82,21 +79,6 @@ function checkPort(netlink: RtNetlink, { ifname, master }: Link, bridge: Link): 
     hint: `Take it out first: ip link set ${ifname} nomaster; of Open vSwitch: ovs-vsctl del-port ${ifname}`,
     context: { ifname, master: other },
   })
-}
-
-/** Of other links than taps the address is their own, at which somebody may listen. */
-function macStep(ifname: string, mac: string): Step {
-  return netlinkStep(
-    `give '${ifname}' the address ${mac}, if it is a tap: the guest's is not the bridge's`,
-    (netlink) => {
-      const { index, tun, mac: before } = findLink(netlink, ifname)
-      if (tun?.type !== 'tap' || before === undefined || before === mac) return undefined
-      netlink.setLink(index, { mac })
-      return whileThere(index, (again, link) => {
-        if (link.mac === mac) again.setLink(index, { mac: before })
-      })
-    },
-  )
 }
 
 function portStep(ifname: string, bridge: string): Step {

@@ -1,5 +1,6 @@
 // Steps that change a link by rtnetlink, and what every kind of network does to the link that is plugged in.
 
+import { formatMac, parseMac } from '../address.ts'
 import { LinkError, SystemCallError } from '../errors.ts'
 import { type Link, RtNetlink } from '../host/rtnetlink.ts'
 import type { Step } from './step.ts'
@@ -50,6 +51,25 @@ export function whileThere(index: number, body: (netlink: RtNetlink, link: Link)
       if (!(error instanceof SystemCallError && error.code === 'ENODEV')) throw error
     }
   }
+}
+
+/**
+ * Gives a tap the guest's address with `fe` as its first byte, as libvirt does: a bridge, of the kernel or of Open vSwitch,
+ * has the lowest address of its ports, and is not to have a guest's. Of other links the address is their own, at which
+ * somebody may listen.
+ * @param guest its address
+ */
+export function tapMacStep(ifname: string, guest: string): Step {
+  const mac = formatMac(Uint8Array.of(0xfe, ...parseMac(guest, 'mac').subarray(1)))
+  const text = `give '${ifname}' the address ${mac}, if it is a tap: the guest's is not the bridge's`
+  return netlinkStep(text, (netlink) => {
+    const { index, tun, mac: before } = findLink(netlink, ifname)
+    if (tun?.type !== 'tap' || before === undefined || before === mac) return undefined
+    netlink.setLink(index, { mac })
+    return whileThere(index, (again, link) => {
+      if (link.mac === mac) again.setLink(index, { mac: before })
+    })
+  })
 }
 
 export function upStep(ifname: string): Step {

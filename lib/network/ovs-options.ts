@@ -1,19 +1,9 @@
 // A port of Open vSwitch as it is asked for: OVS's own words, in camelCase, and which values they take.
 
-import { parseMac } from '../address.ts'
 import { InvalidOptionError } from '../errors.ts'
 import { checkIfname } from '../host/ifname.ts'
 import { checkBoolean, checkInteger, checkObject, checkString } from '../options.ts'
 import { checkDatabase, DATABASE_KEYS, type Database, type OvsdbOptions } from './ovsdb/options.ts'
-
-/** What is plugged in: a tap, or any other link that exists. */
-export interface PluggedLink {
-  readonly ifname: string
-  /** The guest's address: `external_ids:attached-mac`. */
-  readonly mac: string
-  /** Asked of the switch as `mtu_request`. Undefined: left as it is. */
-  readonly mtu?: number | undefined
-}
 
 export const VLAN_MODES = ['access', 'trunk', 'native-tagged', 'native-untagged', 'dot1q-tunnel'] as const
 
@@ -62,18 +52,6 @@ const PORT_KEYS = [
 
 const MAX_VLAN = 4095
 const MAX_INTEGER = 2 ** 31 - 1
-/** The schema's range of `mtu_request`. */
-const MTU = { least: 68, most: 65_535 } as const
-
-/** @throws {InvalidOptionError} `ERR_OPTION_*` */
-export function checkLink(value: unknown, path = ''): PluggedLink {
-  const at = (key: string): string => (path === '' ? key : `${path}.${key}`)
-  const { ifname, mac, mtu } = checkObject(value, ['ifname', 'mac', 'mtu'], path)
-  checkIfname(ifname, at('ifname'))
-  parseMac(mac, at('mac'))
-  if (mtu !== undefined) checkInteger(mtu, at('mtu'), MTU.least, MTU.most)
-  return value as PluggedLink
-}
 
 /** @throws {InvalidOptionError} `ERR_OPTION_*` */
 export function checkOvsOptions(value: unknown, path = 'ovs'): OvsOptions & Database {

@@ -1,8 +1,9 @@
 // The rows of a port: what stands in the database of a switch for what was asked. ovs-vswitchd.conf.db(5).
 
-import type { OvsOptions, PluggedLink } from './ovs-options.ts'
+import type { OvsOptions } from './ovs-options.ts'
 import { entries, map, optional, type Row, references, set, type Value } from './ovsdb/values.ts'
 import { OWNER_KEY } from './owner.ts'
+import type { PluggedLink } from './plugged-link.ts'
 
 /** What is kept of the switch's database while something is changed in it. */
 export const COLUMNS = {

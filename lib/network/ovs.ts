@@ -2,21 +2,23 @@
 
 import { OvsError } from '../errors.ts'
 import { checkIfname } from '../host/ifname.ts'
+import { mtuStep, tapMacStep, upStep } from './link-steps.ts'
 import { awaitBinding } from './ovn.ts'
-import { checkLink, checkOvsOptions, type OvsOptions, type PluggedLink } from './ovs-options.ts'
+import { checkOvsOptions, type OvsOptions } from './ovs-options.ts'
 import { arePortRows, type FoundPort, ofportOf, ownersName, type PortRows, tapRows } from './ovs-rows.ts'
 import { OvsSwitch } from './ovs-switch.ts'
 import { checkDatabase, type Database, type OvsdbOptions } from './ovsdb/options.ts'
 import type { Operation } from './ovsdb/transaction.ts'
 import { entries, namedUuid, optional, set, uuid } from './ovsdb/values.ts'
 import { describeOwner, hasEnded, ownMark, PERSISTENT } from './owner.ts'
+import { checkLink, type PluggedLink } from './plugged-link.ts'
 import type { Step, Undo } from './step.ts'
 
-export type { OvsOptions, PluggedLink } from './ovs-options.ts'
+export type { OvsOptions } from './ovs-options.ts'
 export type { OvsdbOptions, OvsdbTls } from './ovsdb/options.ts'
 
 /**
- * What it takes to make a link a port of a switch: nothing is done yet.
+ * The steps that make a link a port of a switch: nothing is done yet.
  *
  * The port is added where it is not there yet. A port of that name is left alone if it is just as asked and in the same
  * bridge, replaced if it is this process's, persistent, or of a process that has ended, and refused otherwise. What ended
@@ -25,7 +27,7 @@ export type { OvsdbOptions, OvsdbTls } from './ovsdb/options.ts'
  * @see applying it throws {OvsdbError} and {OvsError}
  */
 export async function planOvs(link: PluggedLink, options: OvsOptions): Promise<Step[]> {
-  const { ifname } = checkLink(link)
+  const { ifname, mac, mtu } = checkLink(link)
   const checked = checkOvsOptions(options)
   const owner = checked.persistent === true ? PERSISTENT : ownMark()
   const rows = tapRows(link, checked, owner)
@@ -33,7 +35,11 @@ export async function planOvs(link: PluggedLink, options: OvsOptions): Promise<S
     text: `add port '${ifname}' to bridge '${checked.bridge}' of Open vSwitch${describe(link, checked)}`,
     apply: () => addPort(ifname, checked.bridge, rows, owner, checked),
   }
-  if (checked.ovn !== true) return [port]
+  const steps = [tapMacStep(ifname, mac)]
+  // The switch sets it, too, and again whenever somebody changes it; but it would not put the former one back.
+  if (mtu !== undefined) steps.push(mtuStep(ifname, `set the MTU of '${ifname}' to ${mtu}`, () => mtu))
+  steps.push(port, upStep(ifname))
+  if (checked.ovn !== true) return steps
   const binding: Step = {
     text: `wait until OVN has bound '${checked.ifaceId}' to port '${ifname}'`,
     async apply() {
@@ -41,7 +47,7 @@ export async function planOvs(link: PluggedLink, options: OvsOptions): Promise<S
       return undefined
     },
   }
-  return [port, binding]
+  return [...steps, binding]
 }
 
 function describe({ mac, mtu }: PluggedLink, options: OvsOptions): string {
