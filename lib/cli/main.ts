@@ -22,6 +22,18 @@ const commands: Readonly<Record<string, Listed>> = {
     summary: 'moves real frames between a driver in this process and a tap, through vhost-net',
     load: async () => (await import('./loop.ts')).loop,
   },
+  plug: {
+    summary: 'plugs a tap into a Linux bridge or into Open vSwitch',
+    load: async () => (await import('./plug.ts')).plug,
+  },
+  unplug: {
+    summary: 'takes a tap out of the network that it is in',
+    load: async () => (await import('./unplug.ts')).unplug,
+  },
+  ports: {
+    summary: 'lists taps and what else is plugged in, and where',
+    load: async () => (await import('./ports.ts')).ports,
+  },
 }
 
 const usage = `Usage: vhost-net COMMAND [options]

@@ -8,7 +8,6 @@ interface Netdev {
   id: string
   /** A Linux bridge. */
   br: string | undefined
-  backend: { fds?: readonly number[] }
 }
 
 /**
@@ -25,10 +24,6 @@ export function placesOf(netdevs: readonly Netdev[], plugs: readonly string[]): 
     const id = chosen(netdev, ids)
     if (places.has(id)) throw conflict(`plug[${id}]`, 'it is plugged in elsewhere already')
     places.set(id, where)
-  }
-  for (const { id, backend } of netdevs) {
-    if (backend.fds === undefined || places.get(id)?.macvtap === undefined) continue
-    throw conflict(`plug[${id}]`, 'a macvtap is made for it, and fds of one exclude that')
   }
   return places
 }

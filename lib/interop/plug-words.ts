@@ -21,10 +21,6 @@ const integers: Form<readonly number[]> = {
   read: (words, name) => words.takeIntegers(name),
   write: (value) => value.join(':'),
 }
-const texts: Form<readonly string[]> = {
-  read: (words, name) => words.take(name)?.split('+'),
-  write: (value) => value.map(text.write).join('+'),
-}
 
 // biome-ignore lint/suspicious/noExplicitAny: each value is of its own form
 type AnyForm = Form<any>
@@ -62,8 +58,6 @@ const KINDS: Readonly<Record<string, Kind>> = {
       persistent: ['persistent', flag],
     },
   },
-  macvtap: { first: 'dev', words: { mode: ['mode', text] } },
-  route: { first: 'address', words: { to: ['routes', texts] } },
 }
 
 /** Options of `plug`, from words. */

@@ -50,7 +50,6 @@ describe('the words of --plug', () => {
           },
         },
       ],
-      ['macvtap:eth0,mode=passthru', { macvtap: { dev: 'eth0', mode: 'passthru' } }],
     ] as const) {
       assert.deepEqual(parsePlug(text), { where }, text)
       assert.deepEqual(parsePlug(formatPlug(where)), { where }, text)
@@ -108,19 +107,18 @@ describe('a netdev', () => {
   it('is plugged in where br= says, or a --plug, which names it where there are several', () => {
     assert.deepEqual(plugs(['id=n0,br=br0'], []), [{ bridge: { bridge: 'br0' } }])
     assert.deepEqual(plugs(['id=n0'], ['ovs:br-int']), [{ ovs: { bridge: 'br-int' } }])
-    assert.deepEqual(plugs(['id=n0', 'id=n1,br=br0', 'id=n2'], ['macvtap:eth0,netdev=n2']), [
+    assert.deepEqual(plugs(['id=n0', 'id=n1,br=br0', 'id=n2'], ['ovs:br-int,netdev=n2']), [
       undefined,
       { bridge: { bridge: 'br0' } },
-      { macvtap: { dev: 'eth0' } },
+      { ovs: { bridge: 'br-int' } },
     ])
   })
 
-  it('is refused in two places, in one that leaves open which it is, and fds as a macvtap', () => {
+  it('is refused in two places, and in one that leaves open which it is', () => {
     refused(() => plugs(['id=n0,br=br0'], ['ovs:br-int']), 'ERR_OPTION_CONFLICT', 'plug[n0]', /elsewhere already/)
     refused(() => plugs(['id=n0'], ['ovs:a', 'ovs:b']), 'ERR_OPTION_CONFLICT', 'plug[n0]', /elsewhere already/)
     refused(() => plugs(['id=n0', 'id=n1'], ['ovs:a']), 'ERR_OPTION_CONFLICT', 'plug.netdev', /not just one/)
     refused(() => plugs([], ['ovs:a']), 'ERR_OPTION_CONFLICT', 'plug.netdev', /is missing/)
     refused(() => plugs(['id=n0'], ['ovs:a,netdev=no']), 'ERR_OPTION_CONFLICT', 'plug.netdev', /Did you mean 'n0'/)
-    refused(() => plugs(['id=n0,fds=3'], ['macvtap:eth0']), 'ERR_OPTION_CONFLICT', 'plug[n0]', /exclude/)
   })
 })

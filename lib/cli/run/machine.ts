@@ -5,8 +5,9 @@ import { pipeline } from 'node:stream/promises'
 import type { ReadStream } from 'node:tty'
 import { RtNetlink, type VcpuCounters } from '../../host/index.ts'
 import type { QemuNic } from '../../interop/index.ts'
+import { checkWhere, plug, type Where } from '../../network/index.ts'
 import type { VirtioNet } from '../../nic.ts'
-import { Teardown } from '../../teardown.ts'
+import { AsyncTeardown } from '../../teardown.ts'
 import { Vm, type VmEnd } from '../../vmm/index.ts'
 import { readInput } from './input.ts'
 import type { RunOptions } from './options.ts'
@@ -27,7 +28,9 @@ export async function runMachine(
 ): Promise<{ end: VmEnd; vcpus: VcpuCounters[] }> {
   // A tap that was there before is somebody's, who has it up or not.
   const theirs = withNetlink((netlink) => nics.map((nic) => isThere(netlink, nic)))
-  const closing = new Teardown()
+  // What the words of a network leave to it, before anything is made.
+  for (const nic of nics) if (nic.plug !== undefined) checkWhere(nic.plug)
+  const closing = new AsyncTeardown()
   try {
     const vm = closing.own(
       await Vm.create({
@@ -46,12 +49,13 @@ export async function runMachine(
     signal.throwIfAborted()
     for (const [i, nic] of vm.nics.entries()) {
       if (!theirs[i]) switchOn(nic.backend.ifname)
+      await plugIn(nics[i] as QemuNic, nic, { signal, closing })
       announce(nics[i] as QemuNic, nic, report)
     }
     const starting = () => report.started({ kernel, smp, memory: memory.size })
     return { end: await untilEnd(vm, { report, stdin, signal, closing, starting }), vcpus: vm.counters() }
   } finally {
-    closing.run()
+    await closing.run()
   }
 }
 
@@ -60,6 +64,19 @@ function announce({ id, transport }: QemuNic, nic: VirtioNet, report: Reporter):
   nic.on('fault', (fault) => report.fault(id, fault))
   const { mac } = nic.inspect()
   report.nic({ id, transport, ifname: nic.backend.ifname, mac, queuePairs: nic.queuePairs })
+}
+
+/** Taken back before the tap is closed. */
+async function plugIn(
+  { plug: where, options }: QemuNic,
+  nic: VirtioNet,
+  { signal, closing }: { signal: AbortSignal; closing: AsyncTeardown },
+): Promise<void> {
+  if (where === undefined) return
+  const { mac } = nic.inspect()
+  const link = { ifname: nic.backend.ifname, mac, mtu: options.host_mtu }
+  const plugged = await plug(link, where as unknown as Where, { signal })
+  closing.add(() => plugged.unplug())
 }
 
 function withNetlink<T>(operation: (netlink: RtNetlink) => T): T {
@@ -87,7 +104,7 @@ function switchOn(ifname: string): void {
 /** Runs it until it ends by itself, or its user leaves it; what it wrote is passed on by then. */
 async function untilEnd(
   vm: Vm,
-  { report, stdin, signal, closing, starting }: Surroundings & { closing: Teardown; starting: () => void },
+  { report, stdin, signal, closing, starting }: Surroundings & { closing: AsyncTeardown; starting: () => void },
 ): Promise<VmEnd> {
   const copied = pipeline(vm.console, report.console, { signal })
   const ended = once(vm, 'end', { signal }) as Promise<[VmEnd]>

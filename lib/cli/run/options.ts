@@ -35,8 +35,8 @@ Options:
                    a tap, made where it does not exist, and then switched on; a queue pair for each processor by default;
                    br is a Linux bridge to plug it into
   --plug WHERE[,netdev=ID]
-                   where the tap is plugged in while the guest runs; \`vhost-net plug --help\` has all that can be said:
-                   bridge:br0,vlan=7  ovs:br-int,iface-id=UUID,tag=7  macvtap:eth0,mode=bridge  route:192.0.2.1/24
+                   where the tap is plugged in while the guest runs: bridge:br0,vlan=7 or ovs:br-int,iface-id=UUID,tag=7;
+                   \`vhost-net plug --help\` has all that can be said
   --device virtio-net-pci|virtio-net-device,netdev=ID[,mac=MAC][,host_mtu=N][,vectors=N][,csum=off]…
                    a NIC on it, over PCI or MMIO; further words as in QEMU
   --json           events on stdout, one JSON object a line, what the guest writes among them
