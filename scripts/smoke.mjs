@@ -8,6 +8,10 @@ import { Burst, Driver, EventFd, GuestMemory, watchReadable } from 'vhost-net'
 
 assert.equal(createRequire(import.meta.url)('vhost-net').EventFd, EventFd, 'import and require give the same')
 
+for (const [room, name] of Object.entries({ kvm: 'KvmInterrupts', network: 'plug', interop: 'parseNics', vmm: 'Vm' })) {
+  assert.equal(typeof (await import(`vhost-net/${room}`))[name], 'function', `vhost-net/${room} has ${name}`)
+}
+
 const event = EventFd.create()
 const counted = await new Promise((resolve) => {
   const watch = watchReadable(

@@ -26,6 +26,7 @@ const { values: options } = parseArgs({
     unit: { type: 'boolean', default: false },
     'package-tests': { type: 'boolean', default: false },
     'kernel-tests': { type: 'boolean', default: false },
+    'network-tests': { type: 'boolean', default: false },
     'guest-tests': { type: 'boolean', default: false },
     'lab-tests': { type: 'boolean', default: false },
     // The unit tests and the core of the kernel tests.

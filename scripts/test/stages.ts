@@ -5,10 +5,11 @@ import { defaultKernel, type GuestKernelName, isKernelName, type KernelName, ker
 import { alone } from '../lab/lock.ts'
 import { provideDpdk } from './dpdk.ts'
 import { provideEmbed } from './embed.ts'
+import { provideOvs } from './ovs.ts'
 
 export interface Stage {
   /** The option that chooses it, together with others. */
-  readonly option: 'unit' | 'package-tests' | 'kernel-tests' | 'guest-tests' | 'lab-tests'
+  readonly option: 'unit' | 'package-tests' | 'kernel-tests' | 'network-tests' | 'guest-tests' | 'lab-tests'
   /** In front of each line of its output, where others run beside it. */
   readonly label: string
   readonly name: string
@@ -181,6 +182,21 @@ const inGuests = (asked: string | undefined): Stage[] => {
   ]
 }
 
+/** What the bridge of the kernel, and the door to all networks, make of it; the rest is of Open vSwitch, which is the same. */
+const coreOfNetworks = ['bridge', 'plug']
+
+/** Real bridges and switches. */
+const inNetworks = (kernel: KernelName, part?: readonly string[]): Stage => ({
+  option: 'network-tests',
+  label: `${kernel}net`,
+  name: `network tests, ${part === undefined ? 'all' : 'the core'} of them, in the lab on ${kernel}`,
+  files: part?.map((name) => `network/${name}.test.js`) ?? testFiles('network'),
+  testTimeout: 180,
+  kernel,
+  // Its packages come the way that kernels do.
+  prepare: () => alone('kernels', provideOvs),
+})
+
 /**
  * The longest first, so that those that run side by side end at about the same time.
  * @param kernel the one to run everything on, and no other.
@@ -193,6 +209,8 @@ export const stagesOf = (kernel: string | undefined, missing: readonly string[])
     ...full,
     ...others.map(inPart),
     ...inGuests(kernel),
+    inNetworks(kernelNamed(kernel ?? defaultKernel)),
+    ...others.map((name) => inNetworks(name, coreOfNetworks)),
     { option: 'lab-tests', label: 'lab', name: 'tests of the lab', files: ['lab/**/*.test.js'], testTimeout: 300 },
     {
       option: 'package-tests',
