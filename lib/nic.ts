@@ -38,7 +38,7 @@ export class VirtioNet extends VirtioNetDevice {
   static async open(options: VirtioNetOptions): Promise<VirtioNet> {
     checkSettings(options, ['memory', 'queuePairs', 'backend'])
     const { memory, queuePairs, host_mtu: mtu } = options
-    checkObject(options.backend, ['tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us'], 'backend')
+    checkObject(options.backend, ['tap', 'macvtap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us'], 'backend')
     const backend = await VhostNetBackend.open({
       ...withMtu(options.backend, mtu),
       memory,
@@ -69,7 +69,7 @@ export class VirtioNet extends VirtioNetDevice {
    * @see {@link VhostNetBackend.swapTap}
    */
   async swapTap(options: SwapTapOptions): Promise<void> {
-    checkObject(options, ['tap', 'fds'])
+    checkObject(options, ['tap', 'macvtap', 'fds'])
     await this.backend.swapTap(withMtu(options, this.#hostMtu))
   }
 

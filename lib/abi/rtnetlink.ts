@@ -200,6 +200,7 @@ export const RTNL_LINK_STATS64 = [
 /** `ifi_flags`, enum net_device_flags: `linux/if.h`. */
 export const NET_DEVICE_FLAGS = {
   IFF_UP: 0x1,
+  IFF_LOOPBACK: 0x8,
   IFF_RUNNING: 0x40,
   IFF_ALLMULTI: 0x200,
   IFF_LOWER_UP: 0x10000,

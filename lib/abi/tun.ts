@@ -2,6 +2,9 @@
 
 export const TUN_DEVICE = '/dev/net/tun'
 
+/** Its device number: major 10, minor 200 (linux/miscdevice.h: TUN_MINOR). */
+export const TUN_RDEV = (10 << 8) | 200
+
 /** Flags of TUNSETIFF. */
 export const IFF = {
   IFF_TUN: 0x0001,

@@ -1,6 +1,7 @@
-// One queue of a tap device: one method per ioctl (drivers/net/tun.c). No policy.
+// One queue of a tap or a macvtap: one method per ioctl (drivers/net/tun.c, tap.c). No policy.
 
-import { IFF, TUN_DEVICE, TUN_FLT_ALLMULTI } from '../abi/tun.ts'
+import { fstatSync } from 'node:fs'
+import { IFF, TUN_DEVICE, TUN_FLT_ALLMULTI, TUN_RDEV } from '../abi/tun.ts'
 import { parseMac } from '../address.ts'
 import {
   adoptFd,
@@ -11,7 +12,7 @@ import {
   type NativeFd,
   systemCall,
 } from '../binding/index.ts'
-import type { ErrorContext } from '../errors.ts'
+import { type ErrorContext, SystemCallError } from '../errors.ts'
 import { checkIfname } from './ifname.ts'
 import { NetNamespace } from './net-namespace.ts'
 
@@ -52,7 +53,12 @@ const hints: Hints = {
   'TUNSETFILTEREBPF EINVAL': 'The fd is not an eBPF program of type BPF_PROG_TYPE_SOCKET_FILTER.',
   'TUNGETDEVNETNS EPERM': "It needs CAP_NET_ADMIN in the device's network namespace.",
   EBADFD: 'The fd is not attached to a device, or the device was deleted.',
+  ENOLINK: 'The macvtap was deleted.',
 }
+
+/** What an ioctl says of a tap, or of a macvtap, that was deleted. */
+export const isGone = (error: unknown): boolean =>
+  error instanceof SystemCallError && (error.code === 'EBADFD' || error.code === 'ENOLINK')
 
 export interface TapOptions {
   /** 1..15 bytes; with `%d` in it, the kernel picks the number. */
@@ -74,14 +80,20 @@ export interface TapOptions {
   path?: string
 }
 
-/** One attached queue of a tap. The device goes with its last queue unless it is persistent. */
+/** One attached queue of a tap. The device goes with its last queue unless it is persistent, or a macvtap. */
 export class Tap extends FdHandle {
   /** The device's name. */
   readonly ifname: string
+  /**
+   * Whether it is a macvtap's. That knows fewer ioctls, and answers the others with `EINVAL`: nothing tells its send buffer
+   * or its network namespace, and it has no filters, no owner and no steering (drivers/net/tap.c).
+   */
+  readonly macvtap: boolean
 
-  private constructor(native: NativeFd, ifname: string) {
-    super(native, `tap ${ifname}`)
+  private constructor(native: NativeFd, ifname: string, macvtap: boolean) {
+    super(native, `${macvtap ? 'macvtap' : 'tap'} ${ifname}`)
     this.ifname = ifname
+    this.macvtap = macvtap
   }
 
   /**
@@ -129,19 +141,40 @@ export class Tap extends FdHandle {
         context: { ifname, flags: `0x${flags.toString(16)}` },
         hints,
       })
-      return new Tap(fd, name)
+      return new Tap(fd, name, false)
     } catch (error) {
       binding().closeFd(fd)
       throw error
     }
   }
 
-  /** Takes over a tap queue that somebody else opened (QEMU's `fd=`). @throws {SystemCallError} `EBADF`, `EBADFD` */
+  /**
+   * Opens one more queue of a macvtap by its node; TUNSETIFF sets flags there, and takes no name.
+   * @param given.hints what to do where the node cannot be opened.
+   * @internal
+   */
+  static openNode(path: string, flags: number, given: Hints): Tap {
+    const fd = systemCall(() => binding().openDevice(path), { subject: path, hints: { ...openHints, ...given } })
+    try {
+      const about = { subject: path, context: { path, flags: `0x${flags.toString(16)}` }, hints }
+      const { name } = systemCall(() => binding().tunGetIff(fd), about)
+      systemCall(() => binding().tunSetIff(fd, name, flags), about)
+      return new Tap(fd, name, true)
+    } catch (error) {
+      binding().closeFd(fd)
+      throw error
+    }
+  }
+
+  /**
+   * Takes over a queue of a tap or a macvtap that somebody else opened (QEMU's `fd=`).
+   * @throws {SystemCallError} `EBADF`, `EBADFD`, `ENOLINK`
+   */
   static fromFd(fd: number): Tap {
     const native = adoptFd(fd, `tap fd ${fd}`)
     try {
       const { name } = systemCall(() => binding().tunGetIff(native), { subject: `tap fd ${fd}`, hints })
-      return new Tap(native, name)
+      return new Tap(native, name, fstatSync(fd).rdev !== TUN_RDEV)
     } catch (error) {
       binding().detachFd(native)
       throw error
@@ -207,12 +240,15 @@ export class Tap extends FdHandle {
     return this.#call((fd) => binding().tunGetVnetBe(fd))
   }
 
-  /** TUNSETSNDBUF: bytes in flight towards the network, of every queue now attached; 2³¹−1 lets vhost batch. @throws `EINVAL` */
+  /**
+   * TUNSETSNDBUF: bytes in flight towards the network, of every queue now attached, of a macvtap of this one; 2³¹−1 lets
+   * vhost batch. @throws {SystemCallError} `EINVAL`
+   */
   setSndbuf(bytes: number): void {
     this.#call((fd) => binding().tunSetSndbuf(fd, bytes), { bytes })
   }
 
-  /** TUNGETSNDBUF: this queue's; 2³¹−1 when it was just opened. */
+  /** TUNGETSNDBUF: this queue's; 2³¹−1 when it was just opened. @throws {SystemCallError} `EINVAL` of a macvtap */
   getSndbuf(): number {
     return this.#call((fd) => binding().tunGetSndbuf(fd))
   }

@@ -96,7 +96,7 @@ describe('bad input', () => {
       [
         'an unknown option',
         { tap, queues: 4 },
-        isUnknown(/^queues: /, /memory, queuePairs, tap, fds, vhost, vhostfds, sndbuf, poll_us/),
+        isUnknown(/^queues: /, /memory, queuePairs, tap, macvtap, fds, vhost, vhostfds, sndbuf, poll_us/),
       ],
       [
         'an unknown option of the tap',

@@ -9,7 +9,7 @@ import { Lease } from './handed-fds.ts'
 import type { TapSource } from './options.ts'
 import { TapFilter } from './tap-filter.ts'
 import { nameOf, TapQueue } from './tap-queue.ts'
-import { queuesByFd, queuesByName, type TapQueues } from './tap-queues.ts'
+import { queuesByFd, queuesByName, queuesOfMacvtap, type TapQueues } from './tap-queues.ts'
 import { namespaceOf, ownNamespace } from './tap-watch.ts'
 
 export interface BackendTapOptions {
@@ -55,9 +55,11 @@ export class BackendTap {
       const byFd = 'fds' in from
       const source: TapQueues = byFd
         ? queuesByFd(from.fds, lease, opened)
-        : queuesByName({ ...from, queuePairs }, opened)
-      // A queue that was just opened has no limit; one handed over may have any.
-      const bytes = sndbuf ?? (byFd ? TUN_SNDBUF_UNLIMITED : undefined)
+        : 'macvtap' in from
+          ? queuesOfMacvtap({ ...from.macvtap, queuePairs }, opened)
+          : queuesByName({ ...from, queuePairs }, opened)
+      // A tap's queue that was just opened has no limit; a macvtap's has net.core.wmem_default; one handed over may have any.
+      const bytes = sndbuf ?? ('ifname' in from ? undefined : TUN_SNDBUF_UNLIMITED)
       const queues: TapQueue[] = []
       for (let index = 0; index < queuePairs; index++) {
         const queue = new TapQueue(source.open(), { alone: queuePairs === 1, sndbuf: bytes })
@@ -109,11 +111,11 @@ export class BackendTap {
   refuse(from: TapSource): void {
     if (this.gone) return
     const { name } = this.first.getIff()
-    const [wanted, namespace] = 'fds' in from ? deviceOf(from.fds[0] as number) : [from.ifname, ownNamespace()]
+    const [wanted, namespace] = 'fds' in from ? deviceOf(from.fds[0] as number) : [nameIn(from), ownNamespace()]
     if (wanted !== name) return
     const ours = namespaceOf(this.first)
     if (ours !== undefined && namespace !== undefined && ours !== namespace) return
-    const option = 'fds' in from ? 'fds' : 'tap.ifname'
+    const option = 'fds' in from ? 'fds' : 'macvtap' in from ? 'macvtap.ifname' : 'tap.ifname'
     throw new InvalidOptionError('ERR_OPTION_CONFLICT', option, `'${name}' is the tap that it has`, {
       hint: 'Another one is made under another name; rename it afterwards.',
       context: { ifname: name },
@@ -130,6 +132,9 @@ export class BackendTap {
     this.#opened.run()
   }
 }
+
+const nameIn = (from: Exclude<TapSource, { fds: number[] }>): string =>
+  'macvtap' in from ? from.macvtap.ifname : from.ifname
 
 /** Name and network namespace of the device that an fd is of. */
 function deviceOf(fd: number): [name: string, namespace: number | undefined] {

@@ -53,7 +53,11 @@ export class ExistingTap {
       })
     }
     const { tun } = link
-    if (tun === undefined) return refuse(`is a ${link.kind ?? 'network device'}, not a tap`, 'Choose another name.')
+    if (tun === undefined) {
+      const isMacvtap = link.kind === 'macvtap'
+      const hint = isMacvtap ? `Open it as { macvtap: { ifname: '${ifname}' } }.` : 'Choose another name.'
+      return refuse(`is a ${link.kind ?? 'network device'}, not a tap`, hint)
+    }
     if (tun.type !== 'tap') {
       return refuse('is a tun device, not a tap', `Recreate it: ip tuntap add dev ${ifname} mode tap`)
     }

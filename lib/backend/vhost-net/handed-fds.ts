@@ -57,10 +57,10 @@ export class Lease {
 }
 
 /**
- * The queue of a tap behind an fd, left to its giver where it does not serve.
+ * The queue of a tap, or of a macvtap, behind an fd, left to its giver where it does not serve.
  * @param first the queue of the first fd; undefined where this is the first.
  * @throws {InvalidOptionError} `ERR_OPTION_CONFLICT`
- * @throws {SystemCallError} `EBADF`; `EBADFD`, `ENOTTY` of TUNGETIFF
+ * @throws {SystemCallError} `EBADF`; `EBADFD`, `ENOLINK`, `ENOTTY` of TUNGETIFF
  */
 export function tapOfFd(fds: readonly number[], index: number, first: Tap | undefined): Tap {
   const tap = Tap.fromFd(fds[index] as number)
@@ -82,7 +82,7 @@ function checkTap(tap: Tap, option: string, queues: number, first: Tap | undefin
   if ((flags & IFF.IFF_VNET_HDR) === 0) refuse('has no virtio header', 'Open it with IFF_VNET_HDR.')
   if ((flags & IFF.IFF_DETACH_QUEUE) !== 0)
     refuse('has this queue detached', 'Attach it: TUNSETQUEUE, IFF_ATTACH_QUEUE.')
-  if (queues > 1 && (flags & IFF.IFF_MULTI_QUEUE) === 0) {
+  if (queues > 1 && !tap.macvtap && (flags & IFF.IFF_MULTI_QUEUE) === 0) {
     refuse(`has a single queue, ${queues} fds were handed over`, 'Open it with IFF_MULTI_QUEUE.')
   }
   if (first !== undefined && first.getIff().name !== name) {

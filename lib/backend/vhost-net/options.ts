@@ -7,7 +7,7 @@ import { checkIfname } from '../../host/ifname.ts'
 import { NativeMemory } from '../../memory/index.ts'
 import { checkBoolean, checkInteger, checkObject, checkString, type Unchecked } from '../../options.ts'
 import { checkFds } from './handed-fds.ts'
-import type { NamedTap } from './tap-queues.ts'
+import type { NamedMacvtap, NamedTap } from './tap-queues.ts'
 
 /** A worker that polls holds its rings, and a pair that is stopped waits for it: 10 ms at most. */
 const POLL_US_MAX = 10_000
@@ -17,7 +17,7 @@ export interface VhostNetBackendOptions {
   memory: NativeMemory
   /** 1..256. Each takes a vhost-net fd, a tap queue and a kernel worker. Default 1, or as many as there are fds. */
   queuePairs?: number
-  /** The tap; or `fds`. */
+  /** The tap; or `macvtap`, or `fds`. */
   tap?: {
     /** The tap to create, or to attach to where it exists; 1..15 bytes, `%d` lets the kernel choose a number. */
     ifname: string
@@ -36,7 +36,17 @@ export interface VhostNetBackendOptions {
     backpressure?: boolean
   }
   /**
-   * Instead of `tap`: open queues of one tap, one for each pair, with IFF_VNET_HDR and IFF_NO_PI (QEMU's `fds=`). They are
+   * Instead of `tap`: a macvtap, which exists and stays. Its guest gets what is sent to the macvtap's own address, whatever
+   * its receive filter says: the macvtap has the guest's address, or none of its answers comes.
+   */
+  macvtap?: {
+    /** 1..15 bytes; in this network namespace. */
+    ifname: string
+    /** Its node. Default `/dev/tapN`, N being its index. */
+    path?: string
+  }
+  /**
+   * Instead of `tap`: open queues of one tap, or one macvtap, one for each pair, with IFF_VNET_HDR and IFF_NO_PI (QEMU's `fds=`). They are
    * taken over where opening succeeds, and their giver's otherwise.
    */
   fds?: readonly number[]
@@ -61,13 +71,16 @@ export interface VhostNetBackendOptions {
 }
 
 /**
- * Another tap for a backend that runs: `tap` or `fds`, one of both. Queues that are open already, as {@link Tap}s, are
+ * Another tap for a backend that runs: `tap`, `macvtap` or `fds`, one of them. Queues that are open already, as {@link Tap}s, are
  * handed over by their fds: `taps.map((tap) => tap.detach())`.
  */
-export type SwapTapOptions = Pick<VhostNetBackendOptions, 'tap' | 'fds'>
+export type SwapTapOptions = Pick<VhostNetBackendOptions, 'tap' | 'macvtap' | 'fds'>
 
-/** A tap by name, or open queues of one. */
-export type TapSource = Pick<NamedTap, 'ifname' | 'path' | 'mtu' | 'backpressure'> | { fds: number[] }
+/** A tap or a macvtap by name, or open queues of one. */
+export type TapSource =
+  | Pick<NamedTap, 'ifname' | 'path' | 'mtu' | 'backpressure'>
+  | { macvtap: NamedMacvtap }
+  | { fds: number[] }
 
 export interface CheckedOptions {
   memory: NativeMemory
@@ -83,7 +96,7 @@ export const checkPollUs = (value: unknown): number => checkInteger(value, 'poll
 
 /** @throws {InvalidOptionError} `ERR_OPTION_*` */
 export function checkOptions(options: unknown): CheckedOptions {
-  const known = ['memory', 'queuePairs', 'tap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us']
+  const known = ['memory', 'queuePairs', 'tap', 'macvtap', 'fds', 'vhost', 'vhostfds', 'sndbuf', 'poll_us']
   const given = checkObject(options, known)
   if (!(given.memory instanceof NativeMemory)) {
     throw new InvalidOptionError('ERR_OPTION_TYPE', 'memory', 'must be memory that the kernel can reach', {
@@ -108,7 +121,7 @@ export function checkOptions(options: unknown): CheckedOptions {
 
 /** @throws {InvalidOptionError} `ERR_OPTION_*` */
 export function checkSwapOptions(options: unknown, queuePairs: number): TapSource {
-  const source = checkTap(checkObject(options, ['tap', 'fds']))
+  const source = checkTap(checkObject(options, ['tap', 'macvtap', 'fds']))
   if ('fds' in source) checkCount(source.fds, 'fds', queuePairs)
   return source
 }
@@ -129,7 +142,18 @@ function checkTap(given: Unchecked): TapSource {
   const fds = checkFds(given.fds, 'fds')
   if (fds !== undefined) {
     assertAlone(given, 'fds', 'tap')
+    assertAlone(given, 'fds', 'macvtap')
     return { fds }
+  }
+  if (given.macvtap !== undefined) {
+    assertAlone(given, 'macvtap', 'tap')
+    const { ifname, path } = checkObject(given.macvtap, ['ifname', 'path'], 'macvtap')
+    return {
+      macvtap: {
+        ifname: checkIfname(ifname, 'macvtap.ifname'),
+        path: path === undefined ? undefined : checkString(path, 'macvtap.path'),
+      },
+    }
   }
   const tap = checkTapObject(given.tap) as Unchecked
   return {

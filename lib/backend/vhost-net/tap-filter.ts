@@ -1,8 +1,7 @@
 // Which frames a tap passes on to its queues: what a driver's receive filter becomes in drivers/net/tun.c.
 
 import { TUN_FLT_EXACT_COUNT } from '../../abi/tun.ts'
-import { SystemCallError } from '../../errors.ts'
-import type { Tap } from '../../host/tap.ts'
+import { isGone, type Tap } from '../../host/tap.ts'
 import type { RxFilter } from '../net-backend.ts'
 
 const BROADCAST = 'ff:ff:ff:ff:ff:ff'
@@ -19,6 +18,8 @@ export interface TapFilterState {
 }
 
 const EVERYTHING: TapFilterState = { mode: 'all', why: null }
+/** What it passes on its own link says: its address, and IFF_ALLMULTI (drivers/net/macvlan.c). */
+const MACVTAP: TapFilterState = { mode: 'all', why: 'a macvtap takes no filter: its queues get what its link takes in' }
 
 /** The filter of a tap that had none. */
 export class TapFilter {
@@ -32,7 +33,9 @@ export class TapFilter {
 
   /** @throws {SystemCallError} with the filter as it was */
   set({ promiscuous, allMulticast, unicast, multicast }: RxFilter): void {
-    if (promiscuous) {
+    if (this.#tap.macvtap) {
+      this.#state = promiscuous ? EVERYTHING : MACVTAP
+    } else if (promiscuous) {
       this.#apply([], false, EVERYTHING)
     } else if (unicast.length > TUN_FLT_EXACT_COUNT) {
       const why = `a tap matches ${TUN_FLT_EXACT_COUNT} unicast addresses, ${unicast.length} were asked for`
@@ -61,10 +64,11 @@ export class TapFilter {
 
   /** Lets everything through again, but for a tap that was deleted. */
   close(): void {
+    if (this.#tap.macvtap) return
     try {
       this.#apply([], false, EVERYTHING)
     } catch (error) {
-      if (!(error instanceof SystemCallError && error.code === 'EBADFD')) throw error
+      if (!isGone(error)) throw error
     }
   }
 }

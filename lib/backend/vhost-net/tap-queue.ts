@@ -2,20 +2,23 @@
 
 import { IFF } from '../../abi/tun.ts'
 import { InvalidOptionError, SystemCallError } from '../../errors.ts'
-import type { Tap } from '../../host/tap.ts'
+import { isGone, type Tap } from '../../host/tap.ts'
 import { Teardown } from '../../teardown.ts'
 import { checkVnetHdrSize, tapOffload, vnetHdrSize } from './features.ts'
 import { setSndbuf } from './tap-settings.ts'
 
-/** What the tap says of a queue, or the errno's name with which it does not: a device that was deleted answers `EBADFD`. */
-export type TapQueueState = { vnetHdrSz: number; sndbuf: number } | { error: string }
+/**
+ * What the tap says of a queue, or the errno's name with which it does not: a device that was deleted answers `EBADFD`, a
+ * macvtap `ENOLINK`. Nobody tells the send buffer of a macvtap: null.
+ */
+export type TapQueueState = { vnetHdrSz: number; sndbuf: number | null } | { error: string }
 
 /** The name of the tap now, wherever it is; undefined where it was deleted. @throws {SystemCallError} */
 export function nameOf(tap: Tap): string | undefined {
   try {
     return tap.getIff().name
   } catch (error) {
-    if (error instanceof SystemCallError && error.code === 'EBADFD') return undefined
+    if (isGone(error)) return undefined
     throw error
   }
 }
@@ -93,7 +96,10 @@ export class TapQueue {
     const { tap } = this
     if (tap.closed) return { error: 'ERR_CLOSED' }
     try {
-      return { vnetHdrSz: tap.getVnetHdrSz(), sndbuf: tap.getSndbuf() }
+      if (!tap.macvtap) return { vnetHdrSz: tap.getVnetHdrSz(), sndbuf: tap.getSndbuf() }
+      // A queue of one that was deleted knows its header still.
+      tap.getIff()
+      return { vnetHdrSz: tap.getVnetHdrSz(), sndbuf: null }
     } catch (error) {
       if (error instanceof SystemCallError) return { error: error.code }
       throw error

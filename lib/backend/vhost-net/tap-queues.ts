@@ -1,14 +1,16 @@
-// Where the queues of a backend's tap come from: a tap of that name, ours or not, or fds handed over.
+// Where the queues of a backend's tap come from: a tap of that name, ours or not, a macvtap, or fds handed over.
 
 import { IFF } from '../../abi/tun.ts'
 import { InvalidOptionError } from '../../errors.ts'
 import { ethtoolFeatures } from '../../host/ethtool.ts'
+import { openMacvtap } from '../../host/macvtap.ts'
 import { RtNetlink } from '../../host/rtnetlink.ts'
 import { Tap } from '../../host/tap.ts'
 import type { Teardown } from '../../teardown.ts'
 import { ExistingTap } from './existing-tap.ts'
 import { probeOffloads } from './features.ts'
 import { type Lease, linkOf, tapOfFd } from './handed-fds.ts'
+import { nameOf } from './tap-queue.ts'
 import { TapSettings } from './tap-settings.ts'
 
 /** The queues of one tap, opened one after another; closing, and putting back what is changed, goes to `opened`. */
@@ -26,6 +28,12 @@ export interface NamedTap {
   mtu: number | undefined
   /** Undefined for none, or what a tap that exists has. */
   backpressure: boolean | undefined
+}
+
+export interface NamedMacvtap {
+  ifname: string
+  /** Undefined for `/dev/tapN`. */
+  path: string | undefined
 }
 
 /**
@@ -88,6 +96,36 @@ function setMtu({ ifname }: Tap, mtu: number): void {
   }
 }
 
+/** Puts back what a tap is set to, once that is undone, if it is still there. Offloads are known where it is in this network namespace. */
+function noteSettings(tap: Tap, opened: Teardown): TapSettings {
+  const link = linkOf(tap)
+  const isIt = link?.kind === (tap.macvtap ? 'macvtap' : 'tun')
+  const settings = TapSettings.of(tap, isIt ? ethtoolFeatures(link.ifname) : {})
+  opened.add(() => {
+    if (nameOf(tap) !== undefined) settings.putBack(tap)
+  })
+  return settings
+}
+
+/** Queues of a macvtap that exists; it stays. @throws {LinkError} `ERR_LINK_*`. @throws {SystemCallError} */
+export function queuesOfMacvtap(
+  { ifname, path, queuePairs }: NamedMacvtap & { queuePairs: number },
+  opened: Teardown,
+): TapQueues {
+  let first: Tap | undefined
+  let before: TapSettings | undefined
+  return {
+    open: () => {
+      const multiQueue = queuePairs > 1
+      const tap = opened.own(openMacvtap({ ifname, multiQueue, ...(path === undefined ? {} : { path }) }))
+      before ??= noteSettings(tap, opened)
+      first ??= tap
+      return tap
+    },
+    offloads: () => probeOffloads(first as Tap, before?.offload ?? 0),
+  }
+}
+
 /**
  * Queues handed over. Since nobody else may hold one, what is changed is put back while the first one is still open; its
  * offloads only where the tap is in this process's network namespace, elsewhere there are none afterwards.
@@ -100,10 +138,7 @@ export function queuesByFd(fds: readonly number[], lease: Lease, opened: Teardow
     open: () => {
       const tap = lease.own(tapOfFd(fds, index++, first))
       if (first !== undefined) return tap
-      const link = linkOf(tap)
-      const settings = TapSettings.of(tap, link?.tun === undefined ? {} : ethtoolFeatures(link.ifname))
-      opened.add(() => settings.putBack(tap))
-      before = settings
+      before = noteSettings(tap, opened)
       first = tap
       return tap
     },

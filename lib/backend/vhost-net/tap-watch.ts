@@ -2,9 +2,11 @@
 
 import { fstatSync, statSync } from 'node:fs'
 import { SystemCallError } from '../../errors.ts'
+import { macvtapRdev } from '../../host/macvtap.ts'
 import { type Link, type LinkEvent, LinkWatch, RtNetlink } from '../../host/rtnetlink.ts'
 import type { Tap } from '../../host/tap.ts'
 import { Teardown } from '../../teardown.ts'
+import { findLink } from './existing-tap.ts'
 import { nameOf } from './tap-queue.ts'
 
 /**
@@ -68,9 +70,11 @@ export class TapWatch {
   }
 
   /** A tap that has its name may be another one, where this one is in another namespace. */
-  #isOurs({ ifname, tun }: Link): boolean {
+  #isOurs({ ifname, kind }: Link): boolean {
     try {
-      return tun !== undefined && nameOf(this.#tap) === ifname && isInOwnNamespace(this.#tap)
+      return (
+        kind === (this.#tap.macvtap ? 'macvtap' : 'tun') && nameOf(this.#tap) === ifname && isInOwnNamespace(this.#tap)
+      )
     } catch (error) {
       // It takes a file to find out: without one, it is not found until its next news.
       if (error instanceof SystemCallError && (error.code === 'EMFILE' || error.code === 'ENFILE')) return false
@@ -89,8 +93,18 @@ const isInOwnNamespace = (tap: Tap): boolean => namespaceOf(tap) === ownNamespac
 /** The network namespace of this process, by its inode's number. */
 export const ownNamespace = (): number => statSync('/proc/self/ns/net').ino
 
-/** That of a tap; undefined where nobody may ask. @throws {SystemCallError} `EBADFD` */
+/** Whether the macvtap of that name in this network namespace is the one that a queue is of: it has the queue's node. */
+function isHere(tap: Tap): boolean {
+  const link = findLink({ ifname: tap.getIff().name })
+  return link?.kind === 'macvtap' && macvtapRdev(link) === fstatSync(tap.fd).rdev
+}
+
+/**
+ * That of a tap; undefined where nobody may ask, and of a macvtap that is in another one than this process.
+ * @throws {SystemCallError} `EBADFD`, `ENOLINK`
+ */
 export function namespaceOf(tap: Tap): number | undefined {
+  if (tap.macvtap) return isHere(tap) ? ownNamespace() : undefined
   try {
     const namespace = tap.getDevNetNs()
     try {
