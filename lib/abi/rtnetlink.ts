@@ -226,6 +226,19 @@ export const IFA_F = {
   IFA_F_NOPREFIXROUTE: 0x200,
 } as const
 
+/** Attributes of a route, after `struct rtmsg`: `linux/rtnetlink.h`. */
+export const RTA = {
+  RTA_DST: 1,
+  RTA_OIF: 4,
+  RTA_TABLE: 15,
+} as const
+
+/** `rtm_table`, `rtm_protocol`, `rtm_type` and `rtm_scope` of a route as `ip route add` makes it: `linux/rtnetlink.h`. */
+export const RT_TABLE_MAIN = 254
+export const RTPROT_BOOT = 3
+export const RTN_UNICAST = 1
+export const RT_SCOPE = { RT_SCOPE_UNIVERSE: 0, RT_SCOPE_LINK: 253 } as const
+
 /** Attributes of a neighbour, after `struct ndmsg`: `linux/neighbour.h`. */
 export const NDA = {
   NDA_DST: 1,

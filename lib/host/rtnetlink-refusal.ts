@@ -22,6 +22,9 @@ const hints: Hints = {
     'The driver may have a narrower range of MTUs (ip -d link: minmtu, maxmtu); a master is a bridge, bond or vrf.',
   'RTM_DELLINK EOPNOTSUPP': 'Only virtual links can be deleted, and lo is none of them.',
   'RTM_DELADDR EADDRNOTAVAIL': 'The link has no such address with this prefix length.',
+  'RTM_NEWROUTE EEXIST': 'There is a route to this prefix already: ip route show.',
+  'RTM_NEWROUTE ENETDOWN': 'A route is by a link that is up.',
+  'RTM_DELROUTE ESRCH': 'There is no such route.',
   'RTM_DELNEIGH ENOENT': 'The link has no entry for this address.',
 }
 

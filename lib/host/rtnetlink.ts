@@ -1,4 +1,4 @@
-// rtnetlink: the kernel's links, addresses and neighbours, asked about, changed and watched over a netlink socket.
+// rtnetlink: the kernel's links, addresses, neighbours and routes, asked about, changed and watched over a netlink socket.
 //
 // rtnetlink(7), include/uapi/linux/rtnetlink.h, net/core/rtnetlink.c.
 
@@ -40,6 +40,14 @@ import {
 } from './rtnetlink-link.ts'
 import { addNeighbourRequest, deleteNeighbourRequest, type NewNeighbour } from './rtnetlink-neighbour.ts'
 import { refused } from './rtnetlink-refusal.ts'
+import {
+  addRouteRequest,
+  decodeRoute,
+  deleteRouteRequest,
+  listRoutesRequest,
+  type Prefix,
+  type Route,
+} from './rtnetlink-route.ts'
 import { openSocket, RtnetlinkSocket } from './rtnetlink-socket.ts'
 
 export { type LinkEvent, LinkWatch } from './link-watch.ts'
@@ -63,6 +71,7 @@ export type {
   TunInfo,
 } from './rtnetlink-link.ts'
 export type { NewNeighbour } from './rtnetlink-neighbour.ts'
+export type { Prefix, Route } from './rtnetlink-route.ts'
 
 /**
  * A socket that asks the kernel about network interfaces and changes them, in the network namespace this process is in
@@ -211,6 +220,25 @@ export class RtNetlink extends RtnetlinkSocket {
   /** Drops the entry for an address: RTM_DELNEIGH. @throws {SystemCallError} `ENOENT`: there is none */
   deleteNeighbour(index: number, address: string): void {
     this.request(deleteNeighbourRequest(index, address))
+  }
+
+  /** All routes of the main table that go out by a single link, IPv4 and IPv6: RTM_GETROUTE with NLM_F_DUMP. */
+  listRoutes(): Route[] {
+    return this.dump(listRoutesRequest()).flatMap((message) => decodeRoute(message) ?? [])
+  }
+
+  /**
+   * Has what is for a prefix go out by a link, to neighbours there: RTM_NEWROUTE with NLM_F_CREATE | NLM_F_EXCL, as
+   * `ip route add PREFIX dev IFNAME`. The kernel drops IPv4 routes by a link when it goes down.
+   * @throws {SystemCallError} `EEXIST`: there is a route to the prefix, by whatever link. `ENETDOWN`: the link is down.
+   */
+  addRoute(index: number, prefix: Prefix): void {
+    this.request(addRouteRequest(index, prefix))
+  }
+
+  /** Takes back what `addRoute` made: RTM_DELROUTE. @throws {SystemCallError} `ESRCH`: there is no such route */
+  deleteRoute(index: number, prefix: Prefix): void {
+    this.request(deleteRouteRequest(index, prefix))
   }
 
   /** Reports every change of a link from now on, on a socket of its own. See {@link LinkWatch.open}. */
