@@ -80,6 +80,16 @@ export interface TapOptions {
   path?: string
 }
 
+/** Makes something of an fd; where that fails, it is closed. */
+function orClosed<T>(fd: NativeFd, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    binding().closeFd(fd)
+    throw error
+  }
+}
+
 /** One attached queue of a tap. The device goes with its last queue unless it is persistent, or a macvtap. */
 export class Tap extends FdHandle {
   /** The device's name. */
@@ -131,7 +141,7 @@ export class Tap extends FdHandle {
   /** TUNSETIFF with these flags, whatever they are; for putting back what another had set. @internal */
   static attach(ifname: string, flags: number, path: string = TUN_DEVICE, ifindex?: number): Tap {
     const fd = systemCall(() => binding().openDevice(path), { subject: path, hints: openHints })
-    try {
+    return orClosed(fd, () => {
       if (ifindex !== undefined) {
         const context = { ifname, ifindex }
         systemCall(() => binding().tunSetIfindex(fd, ifindex), { subject: `tap ${ifname}`, context, hints })
@@ -142,10 +152,7 @@ export class Tap extends FdHandle {
         hints,
       })
       return new Tap(fd, name, false)
-    } catch (error) {
-      binding().closeFd(fd)
-      throw error
-    }
+    })
   }
 
   /**
@@ -155,15 +162,12 @@ export class Tap extends FdHandle {
    */
   static openNode(path: string, flags: number, given: Hints): Tap {
     const fd = systemCall(() => binding().openDevice(path), { subject: path, hints: { ...openHints, ...given } })
-    try {
+    return orClosed(fd, () => {
       const about = { subject: path, context: { path, flags: `0x${flags.toString(16)}` }, hints }
       const { name } = systemCall(() => binding().tunGetIff(fd), about)
       systemCall(() => binding().tunSetIff(fd, name, flags), about)
       return new Tap(fd, name, true)
-    } catch (error) {
-      binding().closeFd(fd)
-      throw error
-    }
+    })
   }
 
   /**

@@ -54,7 +54,7 @@ export const HOST: readonly Fault[] = [
   },
   {
     name: 'a closed watch of links goes on telling',
-    file: 'lib/host/rtnetlink.ts',
+    file: 'lib/host/link-watch.ts',
     line: 'while (!this.closed) {',
     faulty: 'while (true) {',
     test: 'kernel/rtnetlink',
