@@ -25,6 +25,13 @@ const hints: Hints = {
   'RTM_NEWROUTE EEXIST': 'There is a route to this prefix already: ip route show.',
   'RTM_NEWROUTE ENETDOWN': 'A route is by a link that is up.',
   'RTM_DELROUTE ESRCH': 'There is no such route.',
+  'RTM_NEWQDISC EEXIST': 'A queueing discipline is there already: tc qdisc show.',
+  'RTM_NEWQDISC ENOENT':
+    'The kernel has no such queueing discipline; modprobe may find it: sch_htb, sch_sfq, sch_ingress.',
+  'RTM_NEWTCLASS EEXIST': 'A class of this handle is there already: tc class show.',
+  'RTM_NEWTFILTER EEXIST': 'A filter is there already: tc filter show.',
+  'RTM_NEWTFILTER ENOENT': 'The kernel has no such filter or action; modprobe may find it: cls_u32, act_police.',
+  'RTM_DELQDISC ENOENT': 'There is no such queueing discipline but the default one of the kernel.',
   'RTM_DELNEIGH ENOENT': 'The link has no entry for this address.',
 }
 

@@ -49,6 +49,24 @@ import {
   type Route,
 } from './rtnetlink-route.ts'
 import { openSocket, RtnetlinkSocket } from './rtnetlink-socket.ts'
+import {
+  addHtbClassRequest,
+  addPoliceRequest,
+  addQdiscRequest,
+  decodeFilter,
+  decodeHtbClass,
+  decodeQdisc,
+  deleteQdiscRequest,
+  type FoundClass,
+  type FoundFilter,
+  type HtbClass,
+  listClassesRequest,
+  listFiltersRequest,
+  listQdiscsRequest,
+  type NewQdisc,
+  type PoliceFilter,
+  type Qdisc,
+} from './rtnetlink-tc.ts'
 
 export { type LinkEvent, LinkWatch } from './link-watch.ts'
 export type { AddressKey, LinkAddress, NewAddress } from './rtnetlink-address.ts'
@@ -72,6 +90,7 @@ export type {
 } from './rtnetlink-link.ts'
 export type { NewNeighbour } from './rtnetlink-neighbour.ts'
 export type { Prefix, Route } from './rtnetlink-route.ts'
+export type { FoundClass, FoundFilter, HtbClass, NewQdisc, PoliceFilter, Qdisc } from './rtnetlink-tc.ts'
 
 /**
  * A socket that asks the kernel about network interfaces and changes them, in the network namespace this process is in
@@ -239,6 +258,49 @@ export class RtNetlink extends RtnetlinkSocket {
   /** Takes back what `addRoute` made: RTM_DELROUTE. @throws {SystemCallError} `ESRCH`: there is no such route */
   deleteRoute(index: number, prefix: Prefix): void {
     this.request(deleteRouteRequest(index, prefix))
+  }
+
+  /** The queueing disciplines of a link: RTM_GETQDISC with NLM_F_DUMP. */
+  listQdiscs(index: number): Qdisc[] {
+    return this.dump(listQdiscsRequest())
+      .map(decodeQdisc)
+      .filter((qdisc) => qdisc.index === index)
+  }
+
+  /**
+   * Gives a link a queueing discipline in the place of the kernel's own: RTM_NEWQDISC with NLM_F_CREATE | NLM_F_EXCL.
+   * @throws {SystemCallError} `EEXIST`: there is another. `ENOENT`: the kernel has no such kind.
+   */
+  addQdisc(index: number, qdisc: NewQdisc): void {
+    this.request(addQdiscRequest(index, qdisc))
+  }
+
+  /** Takes it away, with its classes and filters; the kernel's own comes back: RTM_DELQDISC. @throws {SystemCallError} `ENOENT` */
+  deleteQdisc(index: number, which: Pick<Qdisc, 'handle' | 'parent'>): void {
+    this.request(deleteQdiscRequest(index, which))
+  }
+
+  /** HTB's classes on a link: RTM_GETTCLASS with NLM_F_DUMP. */
+  listHtbClasses(index: number): FoundClass[] {
+    return this.dump(listClassesRequest(index)).flatMap((message) => decodeHtbClass(message) ?? [])
+  }
+
+  /** Adds a class of HTB: RTM_NEWTCLASS with NLM_F_CREATE | NLM_F_EXCL. @throws {SystemCallError} `EEXIST` */
+  addHtbClass(index: number, htb: HtbClass): void {
+    this.request(addHtbClassRequest(index, htb))
+  }
+
+  /** The filters of a queueing discipline: RTM_GETTFILTER with NLM_F_DUMP. */
+  listFilters(index: number, parent: number): FoundFilter[] {
+    return this.dump(listFiltersRequest(index, parent)).flatMap((message) => decodeFilter(message) ?? [])
+  }
+
+  /**
+   * Has everything that comes to a queueing discipline policed: RTM_NEWTFILTER with NLM_F_CREATE | NLM_F_EXCL.
+   * @throws {SystemCallError} `EEXIST`; `ENOENT`: the kernel has no u32, or no police
+   */
+  addPolice(index: number, police: PoliceFilter): void {
+    this.request(addPoliceRequest(index, police))
   }
 
   /** Reports every change of a link from now on, on a socket of its own. See {@link LinkWatch.open}. */
