@@ -59,8 +59,8 @@ async function missing(ovs: OvsSwitch, ifname: string, ifaceId: string): Promise
 }
 
 async function askSouthbound(db: string, timeoutMs: number, chassis: string, ifaceId: string): Promise<Missing> {
-  using client = await OvsdbClient.connect({ db, timeoutMs })
-  const [ours, bindings, all] = await client.transact(DATABASE, [
+  const client = await OvsdbClient.connect({ db, timeoutMs })
+  const asked = client.transact(DATABASE, [
     { op: 'select', table: 'Chassis', where: [['name', '==', chassis]], columns: ['_uuid'] },
     {
       op: 'select',
@@ -70,6 +70,7 @@ async function askSouthbound(db: string, timeoutMs: number, chassis: string, ifa
     },
     { op: 'select', table: 'Chassis', where: [], columns: ['_uuid', 'name'] },
   ])
+  const [ours, bindings, all] = await asked.finally(() => client.close())
   const binding = bindings?.rows?.[0]
   if (binding === undefined) {
     const problem = `OVN has no logical port '${ifaceId}'`

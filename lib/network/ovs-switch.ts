@@ -37,12 +37,14 @@ export class OvsSwitch {
       const problem = `${db}: Open vSwitch has not done it within ${timeoutMs} ms`
       late.abort(new OvsError('ERR_OVS_TIMEOUT', problem, { hint: RUNNING_HINT, context: { db, timeoutMs } }))
     }, timeoutMs)
+    let client: OvsdbClient | undefined
     try {
       // What the client waits for has its own words for a server that is silent.
-      using client = await OvsdbClient.connect(database)
+      client = await OvsdbClient.connect(database)
       const monitor = await client.monitor(DATABASE, COLUMNS)
       return await work(new OvsSwitch(database, client, monitor, late.signal))
     } finally {
+      client?.close()
       clearTimeout(timer)
     }
   }
