@@ -75,6 +75,8 @@ export interface MachineBinding {
   serialPut(serial: NativeRegisters, bytes: Uint8Array): number
   /** A clock in CMOS, with the host's time. */
   rtcCreate(): NativeRegisters
+  /** CONFIG_ADDRESS of PCI's configuration mechanism #1. */
+  configAddressCreate(): NativeRegisters
   /** InterruptStatus and InterruptACK of virtio over MMIO, for so many queues. */
   interruptStatusCreate(queues: number): NativeRegisters
   interruptStatusStarted(status: NativeRegisters, started: boolean): void

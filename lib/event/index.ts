@@ -1,5 +1,6 @@
 // The event room's door.
 
+export { ConfigAddressRegister } from './config-address-register.ts'
 export type { Doorbell, Doorbells } from './doorbells.ts'
 export { EventFd } from './eventfd.ts'
 export type { InterruptPin } from './interrupt-pin.ts'

@@ -23,6 +23,7 @@ const PINS = 4
 export class PciHost {
   readonly #vm: KvmVm
   readonly #bus: PciBus
+  readonly #ports: ConfigPorts
   readonly #routes: GsiRoutes
   readonly #doorbells: KvmDoorbells
   readonly #pins: readonly KvmPins[]
@@ -35,7 +36,8 @@ export class PciHost {
     this.#doorbells = new KvmDoorbells(vm)
     this.#pins = Array.from({ length: PINS }, (_, i) => new KvmPins(vm, FIRST_PIN + i))
     this.#bus.plug(HOST_BRIDGE_SLOT, new PciFunction(HOST_BRIDGE))
-    bus.map('ports', CONFIG_PORTS, new ConfigPorts(this.#bus))
+    this.#ports = new ConfigPorts(this.#bus)
+    bus.map('ports', CONFIG_PORTS, this.#ports)
     bus.map('memory', MEMORY_MAP.ecam, new Ecam(this.#bus))
   }
 
@@ -88,6 +90,7 @@ export class PciHost {
   /** Takes all devices out. */
   close(): void {
     const all = new Teardown()
+    all.own(this.#ports)
     for (const transport of this.#devices.keys()) all.add(() => this.detach(transport))
     all.run()
   }

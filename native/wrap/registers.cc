@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "sys/config_address.h"
 #include "sys/file.h"
 #include "sys/rtc.h"
 #include "wrap/convert.h"
@@ -115,6 +116,11 @@ Value create_rtc(const CallbackInfo& info) {
   return from_handle(info.Env(), std::make_unique<RegistersHandle>(info.Env(), std::make_shared<Rtc>(), Rtc::kSize));
 }
 
+Value create_config_address(const CallbackInfo& info) {
+  auto address = std::make_shared<ConfigAddress>();
+  return from_handle(info.Env(), std::make_unique<RegistersHandle>(info.Env(), address, ConfigAddress::kSize));
+}
+
 Value close_registers(const CallbackInfo& info) {
   to_handle<RegistersHandle>(info[0]).close();
   return info.Env().Undefined();
@@ -125,6 +131,7 @@ constexpr Export kExports[] = {
     {"serialTake", take},
     {"serialPut", put},
     {"rtcCreate", create_rtc},
+    {"configAddressCreate", create_config_address},
     {"interruptStatusCreate", create_interrupt_status},
     {"interruptStatusStarted", set_started},
     {"interruptStatusBegin", begin_queue},

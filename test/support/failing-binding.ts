@@ -60,6 +60,7 @@ const FUNCTIONS: Readonly<Record<FunctionName, readonly [kind: Kind, syscall: st
   serialTake: ['other', ''],
   serialPut: ['other', ''],
   rtcCreate: ['other', ''],
+  configAddressCreate: ['other', ''],
   interruptStatusCreate: ['other', ''],
   interruptStatusStarted: ['other', ''],
   interruptStatusBegin: ['other', ''],

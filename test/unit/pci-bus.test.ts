@@ -26,6 +26,8 @@ describe('a PCI bus', () => {
     machine.bus.plug(3, make(0x13))
   })
 
+  afterEach(() => ports.close())
+
   const select = (slot: number, offset = 0, { fn = 0, bus = 0, enable = true } = {}): void =>
     ports.write(0, 4, (enable ? 0x8000_0000 : 0) + (bus << 16) + (slot << 11) + (fn << 8) + offset)
 

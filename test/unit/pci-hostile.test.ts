@@ -71,6 +71,7 @@ describe('virtio over PCI, whatever its guest does', () => {
         assert.deepEqual([interrupts.take(), pin.held], [{ 2: 1 }, false])
         machine.bus.unplug(4)
         transport.close()
+        ports.close()
         device.close()
         assert.deepEqual([interrupts.connected.size, kicks.size, machine.memory.windows.size], [0, 0, 0])
       }),
