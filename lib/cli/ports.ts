@@ -54,7 +54,7 @@ function describe(network: PortNetwork | null): string {
       return [`ovs:${bridge}`, ...words].join(', ')
     }
     case 'macvtap':
-      return `macvtap:${network.dev}, ${network.mode}`
+      return `macvtap:${network.lower}, ${network.mode}`
     case 'route':
       return `route:${network.addresses.join(' ')}`
   }

@@ -19,7 +19,7 @@ export type PortNetwork =
       /** Whose the port is, where this package made it. */
       owner: NonNullable<OvsPort['owner']> | null
     }
-  | { kind: 'macvtap'; dev: string; mode: string | null }
+  | { kind: 'macvtap'; lower: string; mode: string | null }
   | { kind: 'route'; addresses: string[] }
 
 /** A tap or macvtap of this host, or another port of a bridge or switch; JSON-safe. */
@@ -95,8 +95,8 @@ function networkOf(
   ovs: OvsPort | undefined,
 ): PortNetwork | null {
   if (link.kind === 'macvtap') {
-    const dev = link.link === undefined ? undefined : byIndex.get(link.link)?.ifname
-    return { kind: 'macvtap', dev: dev ?? `link ${link.link ?? 0}`, mode: link.macvtap?.mode ?? null }
+    const lower = link.link === undefined ? undefined : byIndex.get(link.link)?.ifname
+    return { kind: 'macvtap', lower: lower ?? `link ${link.link ?? 0}`, mode: link.macvtap?.mode ?? null }
   }
   if (ovs !== undefined) return ovsNetwork(ovs)
   const master = link.master === undefined ? undefined : byIndex.get(link.master)

@@ -6,11 +6,13 @@ import { exitCodeOf } from '../../lib/cli/exit-code.ts'
 import { plug as plugCommand } from '../../lib/cli/plug.ts'
 import { ports as portsCommand } from '../../lib/cli/ports.ts'
 import { unplug as unplugCommand } from '../../lib/cli/unplug.ts'
+import type { InvalidOptionError } from '../../lib/errors.ts'
 import { RtNetlink, Tap } from '../../lib/host/index.ts'
-import { listPorts, plug, unplug, type Where } from '../../lib/network/index.ts'
+import { listPorts, type PlugOptions, plug, unplug, type Where } from '../../lib/network/index.ts'
 import { run } from '../support/command.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { TestSwitch } from '../support/ovs.ts'
+import { PluggedNic } from '../support/plugged-nic.ts'
 
 const mac = '52:54:00:00:00:0a'
 const tapMac = 'fe:54:00:00:00:0a'
@@ -31,17 +33,19 @@ describe('plug', () => {
     return ifname
   }
   const linkNow = (): unknown => {
-    const { mac, mtu, up, master } = netlink.getLink({ ifname })!
-    return { mac, mtu, up, master }
+    const { index, mac, mtu, up, master } = netlink.getLink({ ifname })!
+    // The kernel's own queueing disciplines have no handle.
+    const limits = netlink.listQdiscs(index).filter(({ handle }) => handle !== 0)
+    return { mac, mtu, up, master, addresses: netlink.listAddresses(index), limits }
   }
 
   /** As it is plugged in, there already, and taken back. */
-  async function goesThrough(where: Where): Promise<void> {
+  async function goesThrough(where: Where, { bandwidth }: Pick<PlugOptions, 'bandwidth'> = {}): Promise<void> {
     const before = linkNow()
-    const plan = await plug({ ifname, mac, mtu: 1400 }, where, { dryRun: true })
+    const plan = await plug({ ifname, mac, mtu: 1400 }, where, { bandwidth, dryRun: true })
     assert.deepEqual(linkNow(), before)
     {
-      await using plugged = await plug({ ifname, mac, mtu: 1400 }, where)
+      await using plugged = await plug({ ifname, mac, mtu: 1400 }, where, { bandwidth })
       const { state, steps, link } = plugged.inspect()
       assert.equal(state, 'plugged')
       assert.deepEqual(
@@ -49,7 +53,7 @@ describe('plug', () => {
         plan.map((text) => ({ text, changed: true })),
       )
       assert.deepEqual([link!.mac, link!.mtu, link!.up], [tapMac, 1400, true])
-      const again = await plug({ ifname, mac, mtu: 1400 }, where)
+      const again = await plug({ ifname, mac, mtu: 1400 }, where, { bandwidth })
       assert.deepEqual(
         again.inspect().steps.map(({ changed }) => changed),
         plan.map(() => false),
@@ -70,6 +74,40 @@ describe('plug', () => {
 
   it('says what it would do, does it, finds it done, and takes it back when it is disposed of', async () => {
     await goesThrough({ bridge: { bridge: addBridge() } })
+  })
+
+  it('does so where the host routes, and limits what goes through', async () => {
+    const route = { addresses: ['192.0.2.1/24'], routes: ['198.51.100.7'], proxyArp: true }
+    await goesThrough({ route }, { bandwidth: { inbound: { average: 1000 }, outbound: { average: 500 } } })
+    await goesThrough({ bridge: { bridge: addBridge() } }, { bandwidth: { inbound: { average: 1000, peak: 2000 } } })
+  })
+
+  it('makes a macvtap, over which a NIC is opened then, and deletes it', async () => {
+    const { index } = netlink.addLink({ kind: 'dummy', ifname: 'vnpd', mac: '02:00:00:00:00:d0' })
+    left.add(() => netlink.deleteLink(index))
+    const link = { ifname: 'vnpm', mac: '52:54:00:00:00:0B' }
+    const where = { macvtap: { lower: 'vnpd' } } as const
+    const plan = await plug(link, where, { dryRun: true })
+    assert.equal(netlink.getLink({ ifname: 'vnpm' }), undefined)
+    {
+      await using plugged = await plug(link, where)
+      assert.deepEqual(
+        plugged.inspect().steps,
+        plan.map((text) => ({ text, changed: true })),
+      )
+      assert.equal(plugged.inspect().link!.mac, '52:54:00:00:00:0b')
+      const again = await plug(link, where)
+      assert.ok(again.inspect().steps.every(({ changed }) => !changed))
+      await again.unplug()
+      const nic = await PluggedNic.open(link.mac, { macvtap: { ifname: 'vnpm' } })
+      try {
+        const port = (await listPorts()).find((each) => each.ifname === 'vnpm')!
+        assert.deepEqual(port.network, { kind: 'macvtap', lower: 'vnpd', mode: 'bridge' })
+      } finally {
+        nic.close()
+      }
+    }
+    assert.equal(netlink.getLink({ ifname: 'vnpm' }), undefined)
   })
 
   it('takes back what it has done when it is aborted', async () => {
@@ -103,6 +141,22 @@ describe('plug', () => {
       it(what, async () => {
         const plugged = plug({ ifname, mac }, where as unknown as Where)
         await assert.rejects(plugged, { name: 'InvalidOptionError', code, ...(option === '' ? {} : { option }) })
+      })
+    }
+
+    for (const [where, bandwidth, hint] of [
+      [{ ovs: { bridge: 'a' } }, { outbound: { average: 125 } }, /ingressPolicingRate: 1000 /],
+      [{ ovs: { bridge: 'a' } }, { inbound: { average: 125 } }, /table QoS/],
+      [{ macvtap: { lower: 'a' } }, { inbound: { average: 125 } }, /link below/],
+    ] as const) {
+      it(`a limit of what goes ${Object.keys(bandwidth)[0]} by ${Object.keys(where)[0]}, and says the way`, async () => {
+        const plugged = plug({ ifname, mac }, where, { bandwidth })
+        const refused = { code: 'ERR_OPTION_CONFLICT', option: 'bandwidth' }
+        await assert.rejects(plugged, (error: InvalidOptionError) => {
+          assert.match(error.hint!, hint)
+          assert.deepEqual({ code: error.code, option: error.option }, refused)
+          return true
+        })
       })
     }
 
