@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util'
 import { parsePlug } from '../interop/index.ts'
-import { plug as plugIn, type Where } from '../network/index.ts'
+import { type BandwidthOptions, plug as plugIn, type Where } from '../network/index.ts'
 import { assertKnown, withUsage } from './arguments.ts'
 import { type Command, UsageError } from './command.ts'
 import { interruptible } from './interrupt.ts'
@@ -19,10 +19,16 @@ WHERE is one of
      [,ingress_policing_rate=KBIT/S][,ingress_policing_burst=KBIT][,db=unix:PATH|tcp:IP:PORT][,ovn=on][,persistent=off]
                    Open vSwitch, in its own words: ovs-vswitchd.conf.db(5); ovn waits until OVN has bound iface-id. The port
                    is persistent, so that it stays when this command has ended
+  macvtap:LOWER[,mode=bridge|vepa|private|passthru]
+                   IFNAME is made as a macvtap on a link of the host; a NIC is opened over it then
+  route[,address=IP/LENGTH]…[,route=IP[/LENGTH]]…[,proxy_arp=on]
+                   the host's addresses on it, and what else the guest has: the host routes
+and, for bridge and route, what may go to the guest and come from it, in kB/s, with a burst in KiB:
+  [,inbound=AVERAGE[:PEAK[:BURST]]][,outbound=AVERAGE[::BURST]]
 
 Options:
   --mac MAC        the guest's address
-  --mtu N          of the link; default that of a Linux bridge, else as it is
+  --mtu N          of the link; default that of a Linux bridge, or of LOWER, else as it is
   --dry-run        changes nothing, and says what would be done
   --json           the steps on stdout as one JSON document
   --help           this text
@@ -39,6 +45,7 @@ interface PlugRequest {
   mac: string
   mtu: number | undefined
   where: Where
+  bandwidth: BandwidthOptions | undefined
   dryRun: boolean
   json: boolean
 }
@@ -52,21 +59,29 @@ function parse(args: readonly string[]): PlugRequest | undefined {
   if (others.length > 0) throw new UsageError(`what is '${others.join(' ')}'?`, usage)
   if (values.mac === undefined) throw new UsageError('--mac is missing: the address of the guest', usage)
   const mtu = values.mtu === undefined ? undefined : Number(values.mtu)
-  const { netdev, where } = parsePlug(words)
+  const { netdev, where, bandwidth } = parsePlug(words)
   if (netdev !== undefined) throw new UsageError(`netdev is a word of vhost-net run, not of this command`, usage)
   const { ovs } = where
   const lasting = ovs === undefined ? where : { ovs: { persistent: true, ...ovs } }
   const { 'dry-run': dryRun, json } = values
-  return { ifname, mac: values.mac, mtu, where: lasting as unknown as Where, dryRun, json }
+  return {
+    ifname,
+    mac: values.mac,
+    mtu,
+    where: lasting as unknown as Where,
+    bandwidth: bandwidth as BandwidthOptions | undefined,
+    dryRun,
+    json,
+  }
 }
 
-async function carryOut({ ifname, mac, mtu, where, dryRun, json }: PlugRequest): Promise<number> {
+async function carryOut({ ifname, mac, mtu, where, bandwidth, dryRun, json }: PlugRequest): Promise<number> {
   const scope = new AbortController()
   const link = { ifname, mac, mtu }
   const { signal } = scope
   const steps = await interruptible(scope, async () => {
-    if (dryRun) return (await plugIn(link, where, { dryRun })).map((step) => ({ text: step }))
-    return (await plugIn(link, where, { signal })).inspect().steps
+    if (dryRun) return (await plugIn(link, where, { bandwidth, dryRun })).map((step) => ({ text: step }))
+    return (await plugIn(link, where, { bandwidth, signal })).inspect().steps
   })
   const line = (step: { text: string; changed?: boolean }): string =>
     step.changed === undefined ? step.text : `${step.changed ? 'done     ' : 'is so    '}${step.text}`

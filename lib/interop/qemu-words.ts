@@ -7,32 +7,39 @@ import { unknownOption } from '../options.ts'
 export class QemuWords {
   /** Where they stand, for messages: `'netdev'`, later `'netdev[n0]'`. */
   place: string
-  readonly #values: ReadonlyMap<string, string>
+  readonly #values: ReadonlyMap<string, string[]>
   readonly #taken = new Set<string>()
 
   /**
-   * @param implied the name of a first word without one: of `tap` in `tap,id=n0` it is `type`
-   * @throws {InvalidOptionError} `ERR_OPTION_RANGE`, `ERR_OPTION_CONFLICT`
+   * @param implied the name of a first word without one: of `tap` in `tap,id=n0` it is `type`; all need one where it is not
+   *   given
+   * @throws {InvalidOptionError} `ERR_OPTION_RANGE`
    */
-  constructor(text: string, place: string, implied: string) {
+  constructor(text: string, place: string, implied?: string) {
     this.place = place
-    const values = new Map<string, string>()
+    const values = new Map<string, string[]>()
     for (const [i, word] of split(text).entries()) {
       const equals = word.indexOf('=')
       if (word === '')
         throw new InvalidOptionError('ERR_OPTION_RANGE', place, 'has nothing between two commas, or at an end')
-      if (equals < 0 && i > 0) throw this.error('ERR_OPTION_RANGE', word, 'has no value', `Write ${word}=…`)
-      const [name, value] = equals < 0 ? [implied, word] : [word.slice(0, equals), word.slice(equals + 1)]
-      if (values.has(name)) throw this.error('ERR_OPTION_CONFLICT', name, 'is there twice')
-      values.set(name, value)
+      const name = equals < 0 ? (i === 0 ? implied : undefined) : word.slice(0, equals)
+      if (name === undefined) throw this.error('ERR_OPTION_RANGE', word, 'has no value', `Write ${word}=…`)
+      values.set(name, [...(values.get(name) ?? []), word.slice(equals + 1)])
     }
     this.#values = values
   }
 
-  /** What a word says; undefined where it is not there. */
+  /** What a word says; undefined where it is not there. @throws {InvalidOptionError} `ERR_OPTION_CONFLICT`: it is there twice */
   take(name: string): string | undefined {
+    const [value, ...others] = this.takeAll(name)
+    if (others.length > 0) throw this.error('ERR_OPTION_CONFLICT', name, 'is there twice')
+    return value
+  }
+
+  /** What a word says each time it is there, as QEMU has lists: `hostfwd=…,hostfwd=…`. */
+  takeAll(name: string): readonly string[] {
     this.#taken.add(name)
-    return this.#values.get(name)
+    return this.#values.get(name) ?? []
   }
 
   /** @throws {InvalidOptionError} `ERR_OPTION_RANGE` */

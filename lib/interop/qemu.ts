@@ -6,8 +6,7 @@ import type { BackingOptions } from '../memory/index.ts'
 import type { FeatureOptions } from '../net/index.ts'
 import type { VirtioNetOptions } from '../nic.ts'
 import { unknownOption } from '../options.ts'
-import { placesOf } from './netdev-places.ts'
-import type { PlugWords } from './plug-words.ts'
+import { backendAt, type Place, placesOf } from './netdev-places.ts'
 import { QemuWords } from './qemu-words.ts'
 
 /** A NIC that QEMU's words describe, to be opened and put into a machine. */
@@ -17,8 +16,10 @@ export interface QemuNic {
   transport: 'pci' | 'mmio'
   /** MSI-X vectors; the transport's default where it is not given. */
   vectors?: number
-  /** Where its tap is to be plugged in: {@link plug} checks and does it. */
-  plug?: PlugWords['where']
+  /**
+   * Where its tap is to be plugged in: {@link plug} checks and does it. A macvtap is plugged in before the NIC is opened.
+   */
+  plug?: Place
   /** All that {@link VirtioNet.open} takes but for the memory. Ranges of values are checked there. */
   options: Omit<VirtioNetOptions, 'memory'>
 }
@@ -194,12 +195,9 @@ export function parseNics(
   return nics
 }
 
-function join(
-  { id, queues, backend }: Netdev,
-  { transport, vectors, settings }: Device,
-  plug: PlugWords['where'] | undefined,
-  smp: number,
-): QemuNic {
+function join(netdev: Netdev, { transport, vectors, settings }: Device, plug: Place | undefined, smp: number): QemuNic {
+  const { id, queues } = netdev
+  const backend = backendAt(netdev, plug)
   return {
     id,
     transport,

@@ -200,7 +200,7 @@ describe("QEMU's words for a NIC", () => {
     })
 
     it('where they contradict each other', () => {
-      refused(() => nic(`${TAP},ifname=a`, PCI), 'ERR_OPTION_CONFLICT', 'netdev.ifname', /there twice/)
+      refused(() => nic(`${TAP},ifname=a`, PCI), 'ERR_OPTION_CONFLICT', 'netdev[n0].ifname', /there twice/)
       netdev('fds=3:4', 'ERR_OPTION_CONFLICT', 'ifname', /and fds exclude each other/)
       refused(() => nic('tap,id=n0,fds=3:4,queues=2', PCI), 'ERR_OPTION_CONFLICT', 'netdev[n0].queues', /and fds/)
       refused(() => nic('tap,id=n0,fd=3,fds=3:4', PCI), 'ERR_OPTION_CONFLICT', 'netdev[n0].fd', /and fds exclude/)

@@ -3,9 +3,10 @@
 import { once } from 'node:events'
 import { pipeline } from 'node:stream/promises'
 import type { ReadStream } from 'node:tty'
+import { localMac } from '../../address.ts'
 import { RtNetlink, type VcpuCounters } from '../../host/index.ts'
 import type { QemuNic } from '../../interop/index.ts'
-import { checkWhere, plug, type Where } from '../../network/index.ts'
+import { type BandwidthOptions, checkWhere, type PluggedLink, plug, type Where } from '../../network/index.ts'
 import type { VirtioNet } from '../../nic.ts'
 import { AsyncTeardown } from '../../teardown.ts'
 import { Vm, type VmEnd } from '../../vmm/index.ts'
@@ -23,15 +24,16 @@ export interface Surroundings {
 
 /** @throws what making the machine and its NICs throws, and the reason of an abortion, after everything was undone */
 export async function runMachine(
-  { kernel, initrd, append, smp, memory, nics }: RunOptions,
+  { kernel, initrd, append, smp, memory, nics: words }: RunOptions,
   { report, stdin, signal }: Surroundings,
 ): Promise<{ end: VmEnd; vcpus: VcpuCounters[] }> {
   // A tap that was there before is somebody's, who has it up or not.
-  const theirs = withNetlink((netlink) => nics.map((nic) => isThere(netlink, nic)))
+  const theirs = withNetlink((netlink) => words.map((nic) => isThere(netlink, nic)))
   // What the words of a network leave to it, before anything is made.
-  for (const nic of nics) if (nic.plug !== undefined) checkWhere(nic.plug)
+  for (const { plug } of words) if (plug !== undefined) checkWhere(plug.where, plug.bandwidth)
   const closing = new AsyncTeardown()
   try {
+    const nics = await makeMacvtaps(words, { signal, closing })
     const vm = closing.own(
       await Vm.create({
         kernel,
@@ -48,9 +50,13 @@ export async function runMachine(
     )
     signal.throwIfAborted()
     for (const [i, nic] of vm.nics.entries()) {
+      const of = nics[i] as QemuNic
       if (!theirs[i]) switchOn(nic.backend.ifname)
-      await plugIn(nics[i] as QemuNic, nic, { signal, closing })
-      announce(nics[i] as QemuNic, nic, report)
+      if (of.options.backend.macvtap === undefined) {
+        const link = { ifname: nic.backend.ifname, mac: nic.inspect().mac, mtu: of.options.host_mtu }
+        await plugIn(link, of.plug, { signal, closing })
+      }
+      announce(of, nic, report)
     }
     const starting = () => report.started({ kernel, smp, memory: memory.size })
     return { end: await untilEnd(vm, { report, stdin, signal, closing, starting }), vcpus: vm.counters() }
@@ -66,16 +72,31 @@ function announce({ id, transport }: QemuNic, nic: VirtioNet, report: Reporter):
   report.nic({ id, transport, ifname: nic.backend.ifname, mac, queuePairs: nic.queuePairs })
 }
 
-/** Taken back before the tap is closed. */
-async function plugIn(
-  { plug: where, options }: QemuNic,
-  nic: VirtioNet,
-  { signal, closing }: { signal: AbortSignal; closing: AsyncTeardown },
-): Promise<void> {
-  if (where === undefined) return
-  const { mac } = nic.inspect()
-  const link = { ifname: nic.backend.ifname, mac, mtu: options.host_mtu }
-  const plugged = await plug(link, where as unknown as Where, { signal })
+interface Plugging {
+  signal: AbortSignal
+  closing: AsyncTeardown
+}
+
+/** A NIC is opened over a macvtap that has its address already, and is closed before that is deleted. */
+async function makeMacvtaps(nics: readonly QemuNic[], how: Plugging): Promise<QemuNic[]> {
+  const ready: QemuNic[] = []
+  for (const nic of nics) {
+    const { mac = localMac(), host_mtu: mtu, backend } = nic.options
+    if (backend.macvtap === undefined) {
+      ready.push(nic)
+      continue
+    }
+    await plugIn({ ifname: backend.macvtap.ifname, mac, mtu }, nic.plug, how)
+    ready.push({ ...nic, options: { ...nic.options, mac } })
+  }
+  return ready
+}
+
+/** Taken back before what was opened earlier is closed. */
+async function plugIn(link: PluggedLink, place: QemuNic['plug'], { signal, closing }: Plugging): Promise<void> {
+  if (place === undefined) return
+  const { where, bandwidth } = place as unknown as { where: Where; bandwidth?: BandwidthOptions }
+  const plugged = await plug(link, where, { bandwidth, signal })
   closing.add(() => plugged.unplug())
 }
 

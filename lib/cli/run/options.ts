@@ -35,8 +35,9 @@ Options:
                    a tap, made where it does not exist, and then switched on; a queue pair for each processor by default;
                    br is a Linux bridge to plug it into
   --plug WHERE[,netdev=ID]
-                   where the tap is plugged in while the guest runs: bridge:br0,vlan=7 or ovs:br-int,iface-id=UUID,tag=7;
-                   \`vhost-net plug --help\` has all that can be said
+                   where the tap is plugged in while the guest runs: bridge:br0,vlan=7, ovs:br-int,iface-id=UUID,tag=7,
+                   macvtap:eth0, or route,address=192.0.2.1/24; \`vhost-net plug --help\` has all that can be said. A
+                   macvtap is made under the ifname of its netdev, and deleted at the end
   --device virtio-net-pci|virtio-net-device,netdev=ID[,mac=MAC][,host_mtu=N][,vectors=N][,csum=off]…
                    a NIC on it, over PCI or MMIO; further words as in QEMU
   --json           events on stdout, one JSON object a line, what the guest writes among them
