@@ -187,12 +187,22 @@ describe('plug', () => {
       assert.equal(netlink.getLink({ ifname })!.master, undefined)
     })
 
+    it('gives the host an address on it, and limits it', async () => {
+      const words = 'route,address=192.0.2.1/24,address=2001:db8::1/64,inbound=1000:2000:64'
+      const done = await run('plug', ifname, words, '--mac', mac)
+      assert.equal(done.code, 0, done.stderr)
+      assert.match(done.stdout, /^done +limit what goes to .* 1000 kB\/s, 2000 kB\/s for 65536 bytes$/m)
+      const listed = await run('ports')
+      assert.match(listed.stdout, new RegExp(`^${ifname} +tap .* route:192.0.2.1/24 2001:db8::1/64 `, 'm'))
+    })
+
     it('says what is wrong, with exit code 2 for words and 1 for the network', async () => {
       for (const [command, words, code, message] of [
         [plugCommand, [ifname, 'bridge:vnpno', '--mac', mac], 1, /there is no bridge 'vnpno'/],
         [plugCommand, [ifname, 'brigde:br0', '--mac', mac], 2, /Did you mean 'bridge:'/],
         [plugCommand, [ifname, 'bridge:br0'], 2, /--mac is missing/],
         [plugCommand, [ifname, 'bridge:br0,vlan=5000', '--mac', mac], 2, /5000/],
+        [plugCommand, [ifname, 'ovs:br0,outbound=125', '--mac', mac], 2, /ingressPolicingRate: 1000/],
         [plugCommand, [ifname], 2, /WHERE/],
         [unplugCommand, [], 2, /IFNAME/],
         [unplugCommand, ['vnpno'], 1, /there is no link 'vnpno'/],

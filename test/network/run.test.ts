@@ -97,6 +97,18 @@ describe('vhost-net run', () => {
     })
   })
 
+  it('makes the macvtap that its NIC is opened over, and deletes it', async () => {
+    const lower = netlink.addLink({ kind: 'dummy', ifname: 'vnpd', mac: '02:00:00:00:00:d0' }).index
+    left.add(() => netlink.deleteLink(lower))
+    const child = await started('--netdev', 'tap,id=n0,ifname=vnprun', '--plug', 'macvtap:vnpd,mode=private')
+    const { link, mac: its, up, macvtap } = netlink.getLink({ ifname: 'vnprun' })!
+    assert.deepEqual({ link, its, up, macvtap }, { link: lower, its: mac, up: true, macvtap: { mode: 'private' } })
+    const ended = end(child)
+    child.kill('SIGTERM')
+    assert.equal((await ended).code, 143)
+    assert.equal(netlink.getLink({ ifname: 'vnprun' }), undefined)
+  })
+
   describe('on Open vSwitch', () => {
     let ovs: TestSwitch
 
