@@ -32,7 +32,10 @@ export interface OutboundLimit {
 export interface BandwidthOptions {
   /** Towards the guest: frames wait, fairly, in a queue of 127, and are dropped when that is full. */
   readonly inbound?: InboundLimit
-  /** From the guest: nothing waits; what is too much is dropped. It has no peak, since police has one rate. */
+  /**
+   * From the guest: nothing waits; what is too much is dropped. It has no peak, since police has one rate. Frames count
+   * without their Ethernet header here (sch_handle_ingress in net/core/dev.c).
+   */
   readonly outbound?: OutboundLimit
 }
 
