@@ -53,7 +53,9 @@ async function missing(ovs: OvsSwitch, ifname: string, ifaceId: string): Promise
     return await askSouthbound(remote, ovs.database.timeoutMs, String(settings['system-id']), ifaceId)
   } catch (error) {
     if (!VhostNetError.is(error)) throw error
-    const problem = `its southbound database cannot be asked why: ${error.message}`
+    // A remedy that it tells below is for a switch's own database.
+    const [why] = error.message.split('\n')
+    const problem = `its southbound database cannot be asked why: ${why}`
     return { problem, hint: 'Is ovn-central running, and ovn-controller on this host? ovn-sbctl show' }
   }
 }
@@ -61,25 +63,35 @@ async function missing(ovs: OvsSwitch, ifname: string, ifaceId: string): Promise
 async function askSouthbound(db: string, timeoutMs: number, chassis: string, ifaceId: string): Promise<Missing> {
   const client = await OvsdbClient.connect({ db, timeoutMs })
   const asked = client.transact(DATABASE, [
-    { op: 'select', table: 'Chassis', where: [['name', '==', chassis]], columns: ['_uuid'] },
+    { op: 'select', table: 'Chassis', where: [], columns: ['_uuid', 'name', 'hostname'] },
     {
       op: 'select',
       table: 'Port_Binding',
       where: [['logical_port', '==', ifaceId]],
-      columns: ['chassis', 'up'],
+      columns: ['chassis', 'up', 'options'],
     },
-    { op: 'select', table: 'Chassis', where: [], columns: ['_uuid', 'name'] },
   ])
-  const [ours, bindings, all] = await asked.finally(() => client.close())
+  const [all, bindings] = await asked.finally(() => client.close())
+  const ours = all?.rows?.find(({ name }) => name === chassis)
   const binding = bindings?.rows?.[0]
   if (binding === undefined) {
     const problem = `OVN has no logical port '${ifaceId}'`
     return { problem, hint: `ovn-nbctl lsp-add SWITCH ${ifaceId}; and is ovn-northd running?` }
   }
   const hint = 'Is ovn-controller running on this host? systemctl status ovn-controller, and its log.'
-  if (ours?.rows?.length === 0) return { problem: `no ovn-controller is known as '${chassis}'`, hint }
+  if (ours === undefined) return { problem: `no ovn-controller is known as '${chassis}'`, hint }
   const [bound] = references(binding.chassis)
   const name = all?.rows?.find((row) => references(row._uuid)[0] === bound)?.name
+  const requested = String(entries(binding.options)['requested-chassis'] ?? '')
+  // One or several, by name or by host: ovn-nb(5).
+  if (requested !== '' && !requested.split(',').some((each) => each === chassis || each === ours.hostname)) {
+    const where = bound === undefined ? '' : `, and bound on '${name}'`
+    const problem = `it is for '${requested}' only${where}`
+    return {
+      problem,
+      hint: `Plug it in there, or: ovn-nbctl set Logical_Switch_Port ${ifaceId} options:requested-chassis=${chassis}`,
+    }
+  }
   if (bound === undefined) return { problem: `ovn-controller '${chassis}' has not claimed it`, hint }
   if (name !== chassis) return { problem: `it is bound on '${name}'`, hint: 'It may be plugged in there, too.' }
   return {

@@ -96,6 +96,14 @@ export class TestSwitch {
     await soon(`the end of ${name}`, () => !existsSync(`/proc/${pid}`), PATIENCE)
   }
 
+  /** As the administrator does; resolves when it is gone, and has put away what is its own. */
+  async end(name: string): Promise<void> {
+    const pid = this.pidOf(name)
+    this.#running.delete(name)
+    await this.appctl(name, 'exit', ...(name === 'ovs-vswitchd' ? ['--cleanup'] : []))
+    await soon(`the end of ${name}`, () => !existsSync(`/proc/${pid}`), PATIENCE)
+  }
+
   signal(name: string, signal: NodeJS.Signals): void {
     process.kill(this.pidOf(name), signal)
   }
@@ -140,10 +148,8 @@ export class TestSwitch {
   /** Ends all of it, the newest first; the datapath goes, too. */
   async close(): Promise<void> {
     for (const [name, pid] of [...this.#running].reverse()) {
-      this.#running.delete(name)
       process.kill(pid, 'SIGCONT')
-      await this.appctl(name, 'exit', ...(name === 'ovs-vswitchd' ? ['--cleanup'] : []))
-      await soon(`the end of ${name}`, () => !existsSync(`/proc/${pid}`), PATIENCE)
+      await this.end(name)
     }
     rmSync(this.directory, { recursive: true, force: true })
   }
