@@ -3,15 +3,19 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
+import { TC_H } from '../../lib/abi/pkt-sched.ts'
 import { Burst, Driver } from '../../lib/driver/index.ts'
 import { StateError } from '../../lib/errors.ts'
-import { EventFd, InterruptStatus } from '../../lib/event/index.ts'
+import { ConfigAddressRegister, EventFd, InterruptStatus } from '../../lib/event/index.ts'
 import { GuestBus, KvmVcpu, KvmVm, LinkWatch, RtNetlink, Tap, VhostNet } from '../../lib/host/index.ts'
 import { GuestMemory, type NativeMemory } from '../../lib/memory/index.ts'
 import { bringUp, closeAll, failureOf, features, type Given, moves, open, start } from '../support/bring-up.ts'
 import { diffSoon, resources } from '../support/resources.ts'
 
 const ifname = 'life0'
+const INGRESS = { kind: 'ingress', parent: TC_H.TC_H_INGRESS, handle: 0xffff_0000 } as const
+const HTB_CLASS = { handle: 0x1_0001, parent: 0x1_0000, rate: 1e6, ceil: 1e6, burst: 2000, cburst: 2000, quantum: 2000 }
+const POLICE = { parent: INGRESS.handle, priority: 1, rate: 1e6, burst: 1 << 16, mtu: 1 << 16 }
 
 describe('the lifetime of handles', () => {
   let given: Given = {}
@@ -192,6 +196,15 @@ describe('the lifetime of handles', () => {
         },
       },
       {
+        name: 'ConfigAddressRegister',
+        make: () => new ConfigAddressRegister(),
+        prototypes: [ConfigAddressRegister.prototype],
+        uses: {
+          read: (address: ConfigAddressRegister) => address.read(4),
+          write: (address: ConfigAddressRegister) => address.write(4, 0),
+        },
+      },
+      {
         name: 'RtNetlink',
         make: () => RtNetlink.open(),
         prototypes: [RtNetlink.prototype],
@@ -209,6 +222,21 @@ describe('the lifetime of handles', () => {
           addNeighbour: (netlink: RtNetlink) =>
             netlink.addNeighbour(index, { address: '10.0.0.2', mac: '02:00:00:00:00:02' }),
           deleteNeighbour: (netlink: RtNetlink) => netlink.deleteNeighbour(index, '10.0.0.2'),
+          setBridge: (netlink: RtNetlink) => netlink.setBridge(index, { vlan_filtering: true }),
+          setBridgePort: (netlink: RtNetlink) => netlink.setBridgePort(index, { isolated: true }),
+          listBridgeVlans: (netlink: RtNetlink) => netlink.listBridgeVlans(index),
+          addBridgeVlans: (netlink: RtNetlink) => netlink.addBridgeVlans(index, [{ vid: 7 }]),
+          deleteBridgeVlans: (netlink: RtNetlink) => netlink.deleteBridgeVlans(index, [7]),
+          listRoutes: (netlink: RtNetlink) => netlink.listRoutes(),
+          addRoute: (netlink: RtNetlink) => netlink.addRoute(index, { address: '10.0.1.0', prefixLength: 24 }),
+          deleteRoute: (netlink: RtNetlink) => netlink.deleteRoute(index, { address: '10.0.1.0', prefixLength: 24 }),
+          listQdiscs: (netlink: RtNetlink) => netlink.listQdiscs(index),
+          addQdisc: (netlink: RtNetlink) => netlink.addQdisc(index, INGRESS),
+          deleteQdisc: (netlink: RtNetlink) => netlink.deleteQdisc(index, INGRESS),
+          listHtbClasses: (netlink: RtNetlink) => netlink.listHtbClasses(index),
+          addHtbClass: (netlink: RtNetlink) => netlink.addHtbClass(index, HTB_CLASS),
+          listFilters: (netlink: RtNetlink) => netlink.listFilters(index, INGRESS.handle),
+          addPolice: (netlink: RtNetlink) => netlink.addPolice(index, POLICE),
         },
       },
       {
