@@ -210,14 +210,15 @@ export interface OvsPort {
 }
 
 /**
- * The ports of a switch, those that this package has not made among them: they have no `owner`.
+ * The ports of a switch by their names, those that this package has not made among them: they have no `owner`.
  * @throws {OvsdbError}
  */
 export async function listOvsPorts(options: OvsdbOptions = {}): Promise<OvsPort[]> {
   return await OvsSwitch.with(checkDatabase(options), async (ovs) => {
     const [result] = await ovs.read([{ op: 'select', table: 'Interface', where: [], columns: ['name', 'statistics'] }])
     const statistics = new Map((result?.rows ?? []).map((row) => [row.name, entries(row.statistics)]))
-    return ovs.ports().map((port) => ({
+    const ports = ovs.ports().sort((a, b) => (a.name < b.name ? -1 : 1))
+    return ports.map((port) => ({
       ifname: port.name,
       bridge: port.bridge?.name ?? '',
       externalIds: { ...entries(port.interface.external_ids) } as Record<string, string>,
