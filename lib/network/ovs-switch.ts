@@ -71,7 +71,10 @@ export class OvsSwitch {
   bridge(name: string): [id: string, row: Row] {
     const found = this.#monitor.named('Bridge', name)
     if (found !== undefined) return found
-    const others = this.#monitor.rows('Bridge').map(([, row]) => String(row.name))
+    const others = this.#monitor
+      .rows('Bridge')
+      .map(([, row]) => String(row.name))
+      .sort()
     throw new OvsError('ERR_OVS_BRIDGE', `${this.database.db} has no bridge '${name}'`, {
       hint: `${others.length === 0 ? 'It has none' : `It has ${others.join(', ')}`}: ovs-vsctl add-br ${name}.`,
       context: { bridge: name },
