@@ -7,7 +7,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { performance } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers/promises'
-import type { LinkError, SystemCallError } from '../../lib/errors.ts'
+import type { LinkError } from '../../lib/errors.ts'
 import { RtNetlink } from '../../lib/host/rtnetlink.ts'
 import { Applied } from '../../lib/network/apply.ts'
 import { type BandwidthOptions, planBandwidth } from '../../lib/network/bandwidth.ts'
@@ -16,6 +16,7 @@ import { disableIpv6 } from '../support/bridge.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { build } from '../support/packets.ts'
 import { PluggedNic } from '../support/plugged-nic.ts'
+import { refusedWithoutAdmin } from '../support/refused-plan.ts'
 
 const MAC = '52:54:00:00:00:0a'
 const TAP_MAC = 'fe:54:00:00:00:0a'
@@ -250,16 +251,7 @@ describe('what goes to a NIC and comes from it', () => {
     it('without CAP_NET_ADMIN', async () => {
       const nic = await addNic()
       const plan = await planBandwidth({ ifname: nic.ifname, mac: MAC }, { inbound: { average: 9 } })
-      const uid = process.geteuid!()
-      process.seteuid!(65_534)
-      try {
-        await assert.rejects(
-          Applied.of(plan),
-          (e: SystemCallError) => e.code === 'EPERM' && /CAP_NET_ADMIN/.test(e.hint!),
-        )
-      } finally {
-        process.seteuid!(uid)
-      }
+      await refusedWithoutAdmin(() => Applied.of(plan))
       assert.deepEqual(limitsOf(nic.ifname), [])
     })
 

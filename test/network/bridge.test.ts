@@ -9,7 +9,9 @@ import { type BridgeOptions, planBridge } from '../../lib/network/bridge.ts'
 import { disableIpv6 } from '../support/bridge.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { PluggedNic } from '../support/plugged-nic.ts'
+import { refused } from '../support/refused-plan.ts'
 import { ip } from '../support/tuntap.ts'
+import { keepToVlans } from '../support/vlans.ts'
 
 const macs = ['52:54:00:00:00:0a', '52:54:00:00:00:0b', '52:54:00:00:00:0c'] as const
 /** Lower than a tap's `fe:`, so a bridge without an address of its own would keep it. */
@@ -136,17 +138,7 @@ describe('a NIC plugged into a Linux bridge', () => {
       [a, b, c].map(({ ifname }) => bridgeVlans(ifname)),
       [['42 PVID Egress Untagged'], ['7 PVID Egress Untagged'], ['7 PVID Egress Untagged', '42', '43', '44', '100']],
     )
-    await a.send({ text: 'from a' })
-    assert.deepEqual(await c.until('from a'), [{ tag: 42, text: 'from a' }])
-    await b.send({ text: 'from b' })
-    assert.deepEqual(await c.until('from b'), [{ text: 'from b' }])
-    await c.send({ tag: 43, text: 'into 43' })
-    await c.send({ tag: 5, text: 'into 5' })
-    await c.send({ tag: 42, text: 'into 42' })
-    assert.deepEqual(await a.until('into 42'), [{ text: 'into 42' }])
-    await c.send({ text: 'native' })
-    assert.deepEqual(await b.until('native'), [{ text: 'native' }])
-    assert.deepEqual(a.taken(), [])
+    await keepToVlans({ access: a, other: b, trunk: c })
   })
 
   it('gets the tags of its native VLAN, too, with nativeMode tagged; and none that has no native VLAN', async () => {
@@ -261,13 +253,6 @@ describe('a NIC plugged into a Linux bridge', () => {
 
   describe('refuses', () => {
     const link = { ifname: 'vnpt', mac: macs[0] }
-    const refused =
-      (type: typeof LinkError | typeof InvalidOptionError, code: string, text: RegExp) => (e: unknown) => {
-        assert.ok(e instanceof type, String(e))
-        assert.equal(e.code, code)
-        assert.match(e.message, text)
-        return true
-      }
 
     it('a bridge that is not there, and a link that is none', async () => {
       await assert.rejects(

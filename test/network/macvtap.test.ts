@@ -13,6 +13,7 @@ import { type MacvtapPlugOptions, planMacvtap } from '../../lib/network/macvtap.
 import { disableIpv6 } from '../support/bridge.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { PluggedNic } from '../support/plugged-nic.ts'
+import { refused, refusedWithoutAdmin } from '../support/refused-plan.ts'
 import { ip } from '../support/tuntap.ts'
 
 const macs = ['52:54:00:00:00:0a', '52:54:00:00:00:0b', '52:54:00:00:00:0c'] as const
@@ -186,13 +187,6 @@ describe('a NIC on a macvtap', () => {
 
   describe('refuses', () => {
     const link = { ifname: 'vnm0', mac: macs[0] }
-    const refused =
-      (type: typeof LinkError | typeof InvalidOptionError, code: string, text: RegExp) => (e: unknown) => {
-        assert.ok(e instanceof type, String(e))
-        assert.equal(e.code, code)
-        assert.match(e.message, text)
-        return true
-      }
 
     it('a link below that is not there, or no Ethernet', async () => {
       const absent = refused(LinkError, 'ERR_LINK_ABSENT', /no link to be on, 'vnmx'/)
@@ -253,16 +247,7 @@ describe('a NIC on a macvtap', () => {
 
     it('to make one without CAP_NET_ADMIN, with nothing changed', async () => {
       const plan = await planMacvtap(link, { lower })
-      const uid = process.geteuid!()
-      process.seteuid!(65_534)
-      try {
-        await assert.rejects(
-          Applied.of(plan),
-          (e: SystemCallError) => e.code === 'EPERM' && /CAP_NET_ADMIN/.test(e.hint!),
-        )
-      } finally {
-        process.seteuid!(uid)
-      }
+      await refusedWithoutAdmin(() => Applied.of(plan))
       assert.equal(netlink.getLink({ ifname: 'vnm0' }), undefined)
     })
 

@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { parseMac } from '../../lib/address.ts'
-import { type InvalidOptionError, LinkError, type SystemCallError } from '../../lib/errors.ts'
+import { LinkError } from '../../lib/errors.ts'
 import { readKernelFile } from '../../lib/host/kernel-file.ts'
 import { RtNetlink } from '../../lib/host/rtnetlink.ts'
 import { Applied } from '../../lib/network/apply.ts'
@@ -16,6 +16,7 @@ import { disableIpv6 } from '../support/bridge.ts'
 import { leavesNothing } from '../support/leaves-nothing.ts'
 import { build } from '../support/packets.ts'
 import { PluggedNic } from '../support/plugged-nic.ts'
+import { refused, refusedWithoutAdmin } from '../support/refused-plan.ts'
 import { ip } from '../support/tuntap.ts'
 
 const MAC = '52:54:00:00:00:0a'
@@ -202,14 +203,6 @@ describe('a NIC on a tap that the host routes to', () => {
   })
 
   describe('refuses', () => {
-    const refused =
-      (type: typeof LinkError | typeof InvalidOptionError, code: string, text: RegExp) => (e: unknown) => {
-        assert.ok(e instanceof type, String(e))
-        assert.equal(e.code, code)
-        assert.match(e.message, text)
-        return true
-      }
-
     it('a route that is by another link, when it plans and when it plugs, and takes back what came before', async () => {
       const a = await addNic()
       const b = await addNic()
@@ -234,14 +227,7 @@ describe('a NIC on a tap that the host routes to', () => {
     it('to change anything without CAP_NET_ADMIN', async () => {
       const nic = await addNic()
       const plan = await planRoute({ ifname: nic.ifname, mac: MAC }, { addresses: ['192.0.2.1/24'] })
-      const uid = process.geteuid!()
-      process.seteuid!(65_534)
-      try {
-        const isIt = (e: SystemCallError): boolean => e.code === 'EPERM' && /CAP_NET_ADMIN/.test(e.hint!)
-        await assert.rejects(Applied.of(plan), isIt)
-      } finally {
-        process.seteuid!(uid)
-      }
+      await refusedWithoutAdmin(() => Applied.of(plan))
       assert.deepEqual(addressesOf(nic.ifname), [])
     })
 
